@@ -1,0 +1,1 @@
+"""What every room may use: errors, the registry of parts, search spaces, seeded generators."""

@@ -1,0 +1,34 @@
+"""Errors that tell a user what was wrong, what was found and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ThalwegError(Exception):
+    """Base of every error that Thalweg raises on purpose."""
+
+
+class UsageError(ThalwegError, ValueError):
+    """Input that cannot be used, found before any work started.
+
+    The message says what was wrong, what was found and what to do; the command line prints it
+    alone, without a traceback, and exits with 2.
+    """
+
+
+class UnknownNameError(UsageError):
+    """A name that no registry holds; the message offers the nearest ones that it does."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        listed = ", ".join(known) if len(known) <= 30 else f"{len(known)} names; see `thalweg list`"
+        super().__init__(f'unknown {what} "{name}".{did_you_mean(name, known)} Known: {listed}.')
+        self.name = name
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean "x"?`` for the known names nearest to ``name``, or nothing."""
+    near = difflib.get_close_matches(name.lower(), list(known), n=2, cutoff=0.6)
+    if not near:
+        return ""
+    return " Did you mean " + " or ".join(f'"{one}"' for one in near) + "?"
