@@ -11,16 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from thalweg.core.errors import UsageError
 
 
-def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
+def batch_norm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     """Return the layers of `model` that keep running batch statistics, by name."""
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
     }
 
 
@@ -94,7 +95,7 @@ class _Sums:
 
 @contextmanager
 def _collecting(
-    model: nn.Module, layers: dict[str, nn.Module], sums: dict[str, _Sums]
+    model: nn.Module, layers: dict[str, _BatchNorm], sums: dict[str, _Sums]
 ) -> Iterator[None]:
     """Let every batch-norm layer, and nothing else, see its own batch; put all back afterwards."""
     modes = {module: module.training for module in model.modules()}
