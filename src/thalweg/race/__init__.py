@@ -1,0 +1,1 @@
+"""A fair race between training algorithms: search, runs, store, score and verdict."""
