@@ -1,0 +1,18 @@
+"""What the loss looks like around and between solutions, measured exactly."""
+
+from thalweg.landscape.geometry import DegenerateError
+from thalweg.landscape.mix import Weights
+from thalweg.landscape.objective import POLICIES, Objective, Policy
+from thalweg.landscape.surface import Line, Plane, lines, plane
+
+__all__ = [
+    "POLICIES",
+    "DegenerateError",
+    "Line",
+    "Objective",
+    "Plane",
+    "Policy",
+    "Weights",
+    "lines",
+    "plane",
+]

@@ -1,0 +1,197 @@
+"""The loss over fixed batches as a function of the weights."""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg.core.batch_norm import recalibrate_batch_norm
+from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.landscape.mix import Mix, Weights
+
+Policy = Literal["frozen", "interpolate", "recalibrate"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+
+
+class Objective:
+    r"""The mean loss over fixed batches, at the model's weights or at any affine mix of points.
+
+    :math:`L(w) = \sum_i n_i \ell(w; B_i) / \sum_i n_i` with :math:`n_i` samples in batch
+    :math:`B_i`, in evaluation mode. The batches, their order and any augmentation are fixed when
+    the objective is made. Every method leaves the model bitwise as it was: weights, buffers,
+    training flags, gradients, ``requires_grad`` and the state of the random generators.
+
+    Args:
+        model: the network; a compiled one serves too.
+        loss: ``loss(model, batch)`` gives the mean loss over the batch, a tensor of one number;
+            ``None`` means ``model(**batch).loss`` of dict batches.
+        batches: batches the model's loss takes: tensors, tuples or dicts of them, whose first
+            dimension counts samples. They are read once and kept.
+        calibration: batches on which the policy ``recalibrate`` recomputes batch-norm statistics;
+            ``batches`` unless given.
+
+    Raises:
+        UsageError: no batches, a loss of more than one number, or one that differs when evaluated
+            twice at the same weights.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Any, Any], Tensor] | None,
+        batches: Iterable[Any],
+        *,
+        calibration: Iterable[Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.loss = loss or _own_loss
+        self.batches = list(batches)
+        self.calibration = self.batches if calibration is None else list(calibration)
+        if not self.batches or not self.calibration:
+            raise UsageError("an objective needs at least one batch; none was given")
+        self._sizes = [_samples(batch) for batch in self.batches]
+        # Names and tensors are those of the original module, compiled or not.
+        self._module: nn.Module = getattr(model, "_orig_mod", model)
+        with self._untouched():
+            first, second = self._evaluate(), self._evaluate()
+        if first != second and not (math.isnan(first) and math.isnan(second)):
+            raise UsageError(
+                "the loss is not deterministic: at the same weights and on the same batches it "
+                f"gave {first!r} and then {second!r}. A landscape of it would show noise: draw "
+                "random numbers (augmentation, noise, masks) before making the objective, and use "
+                "torch.use_deterministic_algorithms(True) on a GPU"
+            )
+
+    def value(self) -> float:
+        """Return the loss at the model's own weights and statistics."""
+        with self._untouched():
+            return self._evaluate()
+
+    @contextmanager
+    def span(
+        self,
+        points: Mapping[str, Weights],
+        *,
+        batch_norm: Policy = "recalibrate",
+        frozen_at: str | None = None,
+    ) -> Iterator[Callable[[Sequence[float]], float]]:
+        r"""Give the loss on the affine hull of points as a function of their coefficients.
+
+        ``with objective.span(points) as loss_at:`` gives ``loss_at(c)``, the loss at
+        :math:`\sum_i c_i w_i` with :math:`\sum_i c_i = 1`; a unit vector gives the point's stored
+        weights bit for bit. Floating-point buffers that no batch-norm layer owns mix like weights,
+        integer buffers are those of the point with the largest coefficient. Batch-norm statistics
+        follow the policy: ``recalibrate`` recomputes them on the calibration batches for every
+        mix, ``interpolate`` mixes them like weights (a mix outside the points can make a variance
+        negative and the loss NaN), ``frozen`` keeps those of one point.
+
+        Args:
+            points: weights by the points' names; all of this model.
+            batch_norm: the policy.
+            frozen_at: the point whose statistics ``frozen`` keeps.
+
+        Raises:
+            UsageError: weights that are not the model's, an unknown policy or point.
+        """
+        check_policy(batch_norm, frozen_at, points)
+        if batch_norm == "interpolate":
+            mix = Mix(self._module, points)
+        else:
+            mix = Mix(self._module, points, statistics_of=[frozen_at] if frozen_at else [])
+        inside = True
+
+        def loss_at(coefficients: Sequence[float]) -> float:
+            if not inside:
+                raise UsageError("this span is closed; use its function inside the with block")
+            mix.write(coefficients)
+            if batch_norm == "recalibrate":
+                recalibrate_batch_norm(self._module, self.calibration, self.loss)
+            return self._evaluate()
+
+        with self._untouched():
+            if frozen_at is not None:
+                mix.write_statistics(frozen_at)
+            try:
+                yield loss_at
+            finally:
+                inside = False
+
+    def _evaluate(self) -> float:
+        total = 0.0
+        for batch, size in zip(self.batches, self._sizes, strict=True):
+            value = self.loss(self.model, batch)
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise UsageError(
+                    "the loss must be a tensor of one number, the mean over the batch; "
+                    f"found {found}"
+                )
+            total += float(value) * size
+        return total / sum(self._sizes)
+
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """Run in evaluation mode without gradients; put everything back, also after an error."""
+        modes = {module: module.training for module in self._module.modules()}
+        # `.data` keeps the version counters, so a graph that the caller still holds stays usable.
+        tensors = [t.data for t in [*self._module.parameters(), *self._module.buffers()]]
+        copies = [tensor.clone() for tensor in tensors]
+        python, numeric = random.getstate(), np.random.get_state()
+        devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.is_cuda})
+        with torch.random.fork_rng(devices), torch.no_grad():
+            try:
+                for module in modes:
+                    module.training = False
+                yield
+            finally:
+                for tensor, copy in zip(tensors, copies, strict=True):
+                    tensor.copy_(copy)
+                for module, mode in modes.items():
+                    module.training = mode
+                random.setstate(python)
+                np.random.set_state(numeric)
+
+
+def check_policy(batch_norm: str, frozen_at: str | None, points: Iterable[str]) -> None:
+    """Raise UsageError unless the policy is known and names a point exactly when it needs one."""
+    points = list(points)
+    if batch_norm not in POLICIES:
+        raise UsageError(
+            f'unknown batch-norm policy "{batch_norm}".{did_you_mean(batch_norm, POLICIES)} '
+            f"Known: {', '.join(POLICIES)}."
+        )
+    if (batch_norm == "frozen") != (frozen_at is not None):
+        raise UsageError('frozen_at names a point for the policy "frozen", and for no other')
+    if frozen_at is not None and frozen_at not in points:
+        raise UsageError(f'frozen_at is "{frozen_at}", which is none of: {", ".join(points)}')
+
+
+def _own_loss(model: Any, batch: Any) -> Tensor:
+    if not isinstance(batch, Mapping):
+        raise UsageError(
+            f"without a loss, batches must be dicts for model(**batch).loss; found "
+            f"{type(batch).__name__}. Pass loss=..., a function of (model, batch)"
+        )
+    return model(**batch).loss
+
+
+def _samples(batch: Any) -> int:
+    """Return the first dimension of the first tensor in a batch."""
+    pending = [batch]
+    while pending:
+        item = pending.pop(0)
+        if isinstance(item, Tensor) and item.ndim:
+            return len(item)
+        if isinstance(item, Mapping):
+            pending = [*item.values(), *pending]
+        elif isinstance(item, (tuple, list)):
+            pending = [*item, *pending]
+    raise UsageError(
+        f"a batch must hold a tensor whose first dimension counts samples; found "
+        f"{type(batch).__name__} without one"
+    )

@@ -1,0 +1,226 @@
+"""The loss along lines between solutions and on the plane through three of them."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from thalweg.core.errors import UsageError
+from thalweg.landscape.geometry import (
+    DegenerateError,
+    axis,
+    check_distinct,
+    distance,
+    frame,
+    rounding,
+    vectors_of,
+)
+from thalweg.landscape.mix import Weights
+from thalweg.landscape.objective import Objective, Policy, check_policy
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many points are evaluated."""
+
+
+@dataclass(frozen=True)
+class Line:
+    r"""The loss along the segment :math:`(1 - t) w_a + t w_b`.
+
+    Attributes:
+        names: the two solutions, a and b.
+        distance: Euclidean distance of their weights (parameters only, not buffers).
+        positions: t from 0 to 1, both ends included.
+        losses: the loss at each position; the ends are the solutions' own.
+        barrier: the most that the loss exceeds the straight line between the end losses; 0 where
+            it never does, NaN where a loss is NaN.
+        batch_norm: the policy for batch-norm statistics.
+        frozen_at: the solution whose statistics were kept, if the policy is ``frozen``.
+    """
+
+    names: tuple[str, str]
+    distance: float
+    positions: tuple[float, ...]
+    losses: tuple[float, ...]
+    barrier: float
+    batch_norm: Policy
+    frozen_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Plane:
+    r"""The loss on the plane through three solutions, on a grid that holds all three of them.
+
+    Attributes:
+        names: the three solutions.
+        coordinates: where each lies, in Euclidean distance of weights: the first at (0, 0), the
+            third on the x axis, the second above it.
+        x: grid coordinates along u.
+        y: grid coordinates along v.
+        losses: ``losses[j][i]`` is the loss at ``(x[i], y[j])``.
+        solutions: the loss at each solution, equal to its entry in ``losses``.
+        batch_norm: the policy for batch-norm statistics.
+        frozen_at: the solution whose statistics were kept, if the policy is ``frozen``.
+    """
+
+    names: tuple[str, str, str]
+    coordinates: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    losses: tuple[tuple[float, ...], ...]
+    solutions: tuple[float, float, float]
+    batch_norm: Policy
+    frozen_at: str | None = None
+
+
+def lines(
+    objective: Objective,
+    points: Mapping[str, Weights],
+    *,
+    steps: int = 24,
+    batch_norm: Policy = "recalibrate",
+    frozen_at: str | None = None,
+    progress: Progress | None = None,
+) -> list[Line]:
+    """Evaluate the loss on the straight line between each pair of solutions.
+
+    Args:
+        objective: the loss.
+        points: at least two solutions by name, weights of the objective's model.
+        steps: steps from one end to the other, so ``steps + 1`` points a line.
+        batch_norm: the policy for batch-norm statistics (see `Objective.span`).
+        frozen_at: the solution whose statistics the policy ``frozen`` keeps.
+        progress: told how many of how many points are evaluated.
+
+    Raises:
+        DegenerateError: two solutions coincide.
+        UsageError: fewer than two solutions or one step, or as `Objective.span`.
+    """
+    check_policy(batch_norm, frozen_at, points)
+    if len(points) < 2 or steps < 1:
+        raise UsageError(
+            f"a line needs two solutions and one step, found {len(points)} and {steps}"
+        )
+    pairs = list(itertools.combinations(range(len(points)), 2))
+    names = list(points)
+    vectors = vectors_of(objective.model, points)
+    distances = {pair: distance(vectors[pair[0]], vectors[pair[1]]) for pair in pairs}
+    check_distinct(names, vectors, "line")
+    positions = tuple(k / steps for k in range(steps + 1))
+    done, total = 0, len(pairs) * (steps - 1) + len(names)
+    results = []
+    with objective.span(points, batch_norm=batch_norm, frozen_at=frozen_at) as loss_at:
+        ends = []
+        for i in range(len(names)):
+            ends.append(loss_at([float(i == j) for j in range(len(names))]))
+            done = _tell(progress, done, total)
+        for a, b in pairs:
+            losses = [ends[a]]
+            for t in positions[1:-1]:
+                mix = {a: 1 - t, b: t}
+                losses.append(loss_at([mix.get(i, 0.0) for i in range(len(names))]))
+                done = _tell(progress, done, total)
+            losses.append(ends[b])
+            results.append(
+                Line(
+                    names=(names[a], names[b]),
+                    distance=distances[a, b],
+                    positions=positions,
+                    losses=tuple(losses),
+                    barrier=_barrier(positions, losses),
+                    batch_norm=batch_norm,
+                    frozen_at=frozen_at,
+                )
+            )
+    return results
+
+
+def plane(
+    objective: Objective,
+    points: Mapping[str, Weights],
+    *,
+    size: int = 25,
+    margin: float = 0.2,
+    batch_norm: Policy = "recalibrate",
+    frozen_at: str | None = None,
+    progress: Progress | None = None,
+) -> Plane:
+    r"""Evaluate the loss on the plane through three solutions.
+
+    With :math:`w_1, w_2, w_3` in the order of ``points``: :math:`u = (w_3 - w_1) / |w_3 - w_1|`,
+    :math:`v` the unit vector along :math:`w_2 - w_1 - \langle w_2 - w_1, u \rangle u`. The grid
+    covers the bounding box of the three solutions and a margin, and passes through each of them:
+    points are computed as affine mixes of the stored weights, whose coefficients at a solution
+    are exactly 0, 0 and 1. Garipov et al., "Loss Surfaces, Mode Connectivity, and Fast Ensembling
+    of DNNs", 2018, arXiv:1802.10026.
+
+    Args:
+        objective: the loss.
+        points: three solutions by name, weights of the objective's model.
+        size: grid points a side, about; a few are added where solutions need a row of their own.
+        margin: what is added on each side, as a share of the box's width and height.
+        batch_norm: the policy for batch-norm statistics (see `Objective.span`); the published
+            procedure is ``recalibrate``.
+        frozen_at: the solution whose statistics the policy ``frozen`` keeps.
+        progress: told how many of how many points are evaluated.
+
+    Raises:
+        DegenerateError: the solutions span no plane; it names those that differ, for `lines`.
+        UsageError: not three solutions, a grid or margin that is none, or as `Objective.span`.
+    """
+    check_policy(batch_norm, frozen_at, points)
+    if len(points) != 3 or size < 2 or not margin >= 0:
+        raise UsageError(
+            "a plane needs three solutions, two grid points a side and a margin of at least 0; "
+            f"found {len(points)}, {size} and {margin}"
+        )
+    first, second, third = points
+    vectors = vectors_of(objective.model, points)
+    check_distinct(list(points), vectors, "plane")
+    dx, px, dy = frame(*vectors)
+    if dy <= rounding(vectors):
+        raise DegenerateError(
+            f'"{first}", "{second}" and "{third}" lie on one line in weight space and span no '
+            "plane; compare them along lines instead",
+            tuple(points),
+        )
+    xs = axis((0.0, dx, px), size, margin)
+    ys = axis((0.0, dy), size, margin)
+    losses, done = [], 0
+    with objective.span(points, batch_norm=batch_norm, frozen_at=frozen_at) as loss_at:
+        for y in ys:
+            row = []
+            for x in xs:
+                towards_second = y / dy
+                towards_third = (x - towards_second * px) / dx
+                row.append(
+                    loss_at((1 - towards_second - towards_third, towards_second, towards_third))
+                )
+                done = _tell(progress, done, len(xs) * len(ys))
+            losses.append(tuple(row))
+    coordinates = ((0.0, 0.0), (px, dy), (dx, 0.0))
+    one, two, three = (losses[ys.index(y)][xs.index(x)] for x, y in coordinates)
+    return Plane(
+        names=(first, second, third),
+        coordinates=coordinates,
+        x=xs,
+        y=ys,
+        losses=tuple(losses),
+        solutions=(one, two, three),
+        batch_norm=batch_norm,
+        frozen_at=frozen_at,
+    )
+
+
+def _tell(progress: Progress | None, done: int, total: int) -> int:
+    if progress is not None:
+        progress(done + 1, total)
+    return done + 1
+
+
+def _barrier(positions: Sequence[float], losses: Sequence[float]) -> float:
+    # The ends give 0 exactly, and max() would lose a NaN that does not come first.
+    over = [
+        loss - ((1 - t) * losses[0] + t * losses[-1])
+        for t, loss in zip(positions[1:-1], losses[1:-1], strict=True)
+    ]
+    return math.nan if any(math.isnan(one) for one in [*over, *losses]) else max([0.0, *over])
