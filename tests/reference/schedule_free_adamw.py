@@ -1,0 +1,45 @@
+"""Schedule-Free AdamW (Defazio et al. 2024, arXiv 2405.15682), three sequences written out."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from reference.loop import Arrays, Gradient, Step, copies, zeros
+
+
+def schedule_free_adamw(
+    start: Arrays,
+    gradient: Gradient,
+    *,
+    lr: float | Callable[[int], float] = 2.5e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    warmup_steps: int = 0,
+    r: float = 0.0,
+    weight_lr_power: float = 2.0,
+) -> Iterator[Step]:
+    """Gradients at y = (1 - b1) z + b1 x; z takes the step; x is the weighted mean of the z.
+
+    The points are the y; `extra` holds the x, the z and the mean's newest weight c.
+    """
+    b1, b2 = betas
+    x, y, z, v = copies(start), copies(start), copies(start), zeros(start)
+    largest, total = 0.0, 0.0
+    t = 0
+    while True:
+        t += 1
+        step = lr(t) if callable(lr) else lr
+        if warmup_steps:
+            step *= min(1.0, t / warmup_steps)
+        largest = max(largest, step)
+        weight = t**r * largest**weight_lr_power
+        total += weight
+        c = weight / total
+        for i, g in enumerate(gradient(t, y)):
+            v[i] = b2 * v[i] + (1 - b2) * g**2
+            d = g / (np.sqrt(v[i] / (1 - b2**t)) + eps) + weight_decay * y[i]
+            z[i] = z[i] - step * d
+            x[i] = (1 - c) * x[i] + c * z[i]
+            y[i] = (1 - b1) * z[i] + b1 * x[i]
+        yield Step(copies(y), {"x": copies(x), "z": copies(z), "c": c})
