@@ -1,0 +1,489 @@
+"""The optimiser around a rule: all that a `torch.optim.Optimizer` has to do, done once."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.core import registry
+from thalweg.core.errors import UnknownNameError, UsageError
+from thalweg.core.space import Space
+from thalweg.engine import distributed, execution, routing, saving
+from thalweg.engine.execution import EXECUTIONS, Entry, Execution, Turn
+from thalweg.engine.rule import Numbers, Rule, State, has_shared, measures, unknown_hyper
+
+Params = Iterable[Any] | nn.Module
+
+_OWN_KEYS = ("params", "param_names", "rule", "maximize", "evaluating")
+
+
+class RuleOptimizer(torch.optim.Optimizer):
+    """Runs a `Rule` over the parameters of a model; the base of every class of `thalweg.optim`.
+
+    A subclass names its rule in the class statement, which also registers it::
+
+        class Lion(RuleOptimizer, rule=LionRule, slug="lion", reference="...", space={...}): ...
+
+    Args:
+        params: an `nn.Module`, tensors, ``(name, tensor)`` pairs, or groups of either as
+            dictionaries. A module or names are best: state then belongs to names, and rules for
+            matrices know embeddings and heads.
+        **hyper: the rule's hyper-parameters; see the subclass.
+        maximize: climb instead of descend.
+        execution: "loop", "foreach", "compiled", or "auto" for the fastest that serves. All give
+            the same numbers up to rounding. Compiled kernels run on CPUs; tensors elsewhere and
+            machines without a C compiler use "foreach".
+        foreach: as in `torch.optim`; True is ``execution="foreach"``.
+        fused: as in `torch.optim`; True is ``execution="compiled"``.
+
+    Raises:
+        UsageError: an unknown or impossible hyper-parameter, or parameters that cannot be taken
+            (none at all, complex, not a leaf, not floating-point).
+    """
+
+    rule: ClassVar[type[Rule]]
+    slug: ClassVar[str]
+    # The rule that takes what `rule` does not, and its defaults.
+    rest: ClassVar[str | None] = None
+    rest_defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(
+        cls,
+        *,
+        rule: type[Rule] | None = None,
+        slug: str = "",
+        name: str = "",
+        reference: str = "",
+        space: Mapping[str, Space] | None = None,
+        rest: str | None = None,
+        rest_defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init_subclass__()
+        if rule is None:
+            return
+        cls.rule, cls.slug, cls.rest, cls.rest_defaults = rule, slug, rest, rest_defaults or {}
+        cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
+        registry.register(
+            registry.Part(slug, "rule", name or cls.__name__, reference, cls, space or {})
+        )
+
+    def __init__(
+        self,
+        params: Params,
+        *args: Any,
+        maximize: bool = False,
+        execution: Execution = "auto",
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        **hyper: Any,
+    ) -> None:
+        hyper = self._bind(args, hyper)
+        rule, rest = self._split_hyper(hyper)
+        if foreach and fused:
+            raise UsageError("foreach=True and fused=True exclude each other; choose one")
+        if execution not in EXECUTIONS:
+            raise UnknownNameError("execution", str(execution), EXECUTIONS)
+        if execution == "auto" and (foreach or fused):
+            execution = "foreach" if foreach else "compiled"
+        self.execution: Execution = execution
+        self._rest_hyper = rest
+        self._module = params if isinstance(params, nn.Module) else None
+        self._plan: list[list[list[Any]]] | None = None
+        self._plan_of: tuple[Any, ...] = ()
+        self._training_weights: dict[Tensor, Tensor] = {}
+        if isinstance(params, nn.Module):
+            params = routing.named_parameters(params)
+        params = list(params)
+        if not params:
+            raise UsageError(f"{type(self).__name__} got no parameters; pass model.parameters()")
+        super().__init__(params, {**vars(rule), "maximize": bool(maximize)})
+        self._module = None
+
+    # Hyper-parameters
+
+    @classmethod
+    def _bind(cls, args: tuple[Any, ...], hyper: dict[str, Any]) -> dict[str, Any]:
+        names = list(cls._all_hyper())
+        if len(args) > len(names):
+            raise UsageError(f"{cls.__name__} takes at most {len(names)} hyper-parameters")
+        return {**dict(zip(names, args, strict=False)), **hyper}
+
+    @classmethod
+    def _all_hyper(cls) -> dict[str, Any]:
+        """Return every hyper-parameter with its default, the second rule's with its prefix."""
+        known = _lr_first(cls.rule.fields())
+        if cls.rest is None:
+            return known
+        fields = {**_rule_of(cls.rest).fields(), **cls.rest_defaults}
+        prefixed = {f"{cls.rest.replace('-', '_')}_{key}": fields[key] for key in _lr_first(fields)}
+        return {**known, **prefixed}
+
+    @classmethod
+    def _split_hyper(cls, hyper: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
+        """Return the rule, checked, and the second rule's hyper-parameters, checked."""
+        known = cls._all_hyper()
+        for key in hyper:
+            if key not in known:
+                raise unknown_hyper(cls.__name__, key, known)
+        own = {key: value for key, value in hyper.items() if key in cls.rule.fields()}
+        rule = cls.rule.from_hyper(own)
+        if cls.rest is None:
+            return rule, {}
+        cut = len(cls.rest) + 1
+        others = {key[cut:]: value for key, value in hyper.items() if key not in own}
+        second = _rule_of(cls.rest).from_hyper({**cls.rest_defaults, **others})
+        return rule, dict(vars(second))
+
+    @classmethod
+    def check_hyper(cls, **hyper: Any) -> None:
+        """Raise a `UsageError` unless these hyper-parameters are known and possible."""
+        engine = {"maximize", "execution", "foreach", "fused"}
+        cls._split_hyper({key: value for key, value in hyper.items() if key not in engine})
+
+    # Parameter groups
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, routing to the second rule what the first does not take.
+
+        Args:
+            param_group: ``params`` (tensors or ``(name, tensor)`` pairs), any of the rule's
+                hyper-parameters, and ``rule`` to choose the rule for the group by its slug.
+
+        Raises:
+            UsageError: as for the class.
+        """
+        group = dict(param_group)
+        params = group["params"]
+        group["params"] = params = [params] if isinstance(params, Tensor) else list(params)
+        for entry in params:
+            _check_parameter(entry)
+        self._plan = None
+        slug = group.pop("rule", None)
+        if slug is not None:
+            self._add(group, slug)
+        elif self.rest is None:
+            self._add(group, self.slug)
+        else:
+            self._route(group)
+
+    def _route(self, group: dict[str, Any]) -> None:
+        params = group.pop("params")
+        named = [entry for entry in params if isinstance(entry, tuple)]
+        if self._module is not None:
+            others = routing.first_and_last_layers(self._module)
+        else:
+            others = routing.named_like_first_or_last(named)
+            if not named:
+                warnings.warn(
+                    f"{type(self).__name__} was given tensors without names and routes them by "
+                    "shape alone; pass the model itself, or model.named_parameters(), so that "
+                    "embeddings and the output layer are told apart",
+                    stacklevel=5,
+                )
+        rule = self.rule.from_hyper({})
+        taken, left = [], []
+        for entry in params:
+            p = entry[1] if isinstance(entry, tuple) else entry
+            (taken if rule.takes(p) and p not in others else left).append(entry)
+        if taken:
+            self._add({**group, "params": taken}, self.slug)
+        if left:
+            shared = {
+                key: value
+                for key, value in group.items()
+                if key not in self.rule.fields() or key == "initial_lr"
+            }
+            self._add({**shared, "params": left}, cast(str, self.rest))
+
+    def _add(self, group: dict[str, Any], slug: str) -> None:
+        known = _rule_of(slug)
+        if slug == self.slug:
+            defaults = {key: self.defaults[key] for key in known.fields()}
+        else:
+            defaults = self._rest_hyper if slug == self.rest else {}
+        fields = known.fields()
+        hyper = {key: value for key, value in group.items() if key in fields}
+        for key in group:
+            if key not in fields and key not in _OWN_KEYS and key != "initial_lr":
+                raise unknown_hyper(f"a group of {type(self).__name__}", key, fields)
+        rule = known.from_hyper({**defaults, **hyper})
+        group = {**group, **vars(rule), **rule.shared(), "rule": slug}
+        group.setdefault("maximize", self.defaults["maximize"])
+        if _has_evaluation(known):
+            group.setdefault("evaluating", False)
+        inherited = [key for key in self.defaults if key not in group]
+        super().add_param_group(group)
+        for key in inherited:
+            del self.param_groups[-1][key]
+
+    # Stepping
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one step with the gradients in ``p.grad``; a tensor whose gradient is None rests.
+
+        Args:
+            closure: evaluates the model again and returns the loss; called once, first.
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            UsageError: an impossible hyper-parameter in a group, a sparse gradient, or
+                evaluation weights in place; nothing has changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        turns = [self._turns(group, plan) for group, plan in zip(*self._planned(), strict=True)]
+        for parts in turns:
+            for part in parts:
+                part.open()
+        if any(measures(_rule_of(group["rule"])) for group in self.param_groups):
+            self._measure(turns)
+        for group, parts in zip(self.param_groups, turns, strict=True):
+            if has_shared(_rule_of(group["rule"])) and not measures(_rule_of(group["rule"])):
+                self._advance(group, {})
+            for part in parts:
+                execution.update(self._with_numbers(part, group), self.execution)
+                _write_back(part)
+        return loss
+
+    def _planned(self) -> tuple[list[dict[str, Any]], list[list[list[Any]]]]:
+        """Return the groups and, for each, its parameters beside their state dictionaries.
+
+        Looking state up by parameter costs more than the rest of a step on a thousand tensors,
+        so the pairs are kept while the state's dictionary is the same.
+        """
+        now = (id(self.state), len(self.state), [len(g["params"]) for g in self.param_groups])
+        if self._plan is None or now != self._plan_of:
+            self._plan = [
+                [[p, self.state.get(p)] for p in group["params"]] for group in self.param_groups
+            ]
+            self._plan_of = now
+        return self.param_groups, self._plan
+
+    def _turns(self, group: dict[str, Any], plan: list[list[Any]]) -> list["_Part"]:
+        rule = _rule_from_group(group)
+        if group.get("evaluating"):
+            raise UsageError("the evaluation weights are in place; call optimizer.train() first")
+        parts: dict[Any, _Part] = {}
+        fresh = []
+        for pair in plan:
+            p, state = pair
+            g = p.grad
+            if g is None:
+                continue
+            if g.layout is not torch.strided:
+                raise UsageError(
+                    f"{type(self).__name__} takes dense gradients, found a sparse one; make the "
+                    "embedding with sparse=False"
+                )
+            if not state:
+                fresh.append(pair)
+                state = None
+            t = 1 if state is None else state["step"] + 1
+            sharding = distributed.sharding(p)
+            part = parts.get((t, sharding))
+            if part is None:
+                part = parts[t, sharding] = _Part(rule, t, bool(group["maximize"]))
+            part.pairs.append(pair)
+        for pair in fresh:
+            p = pair[0]
+            self.state[p] = pair[1] = {"step": 0, **rule.init(p)}
+        if fresh:
+            self._plan_of = (id(self.state), len(self.state), self._plan_of[2])
+        return list(parts.values())
+
+    def _measure(self, turns: list[list["_Part"]]) -> None:
+        totals: dict[str, float] = {}
+        for group, parts in zip(self.param_groups, turns, strict=True):
+            for part in parts:
+                sums = execution.measure(self._with_numbers(part, group), self.execution)
+                first = part.pairs[0][0]
+                for name, value in sums.items():
+                    if part.rule.reads == "element":
+                        value = float(distributed.summed(torch.tensor(value), first))
+                    totals[name] = totals.get(name, 0.0) + value
+        for group in self.param_groups:
+            self._advance(group, totals)
+
+    def _advance(self, group: dict[str, Any], totals: Mapping[str, float]) -> None:
+        rule = _rule_from_group(group)
+        shared = {name: group[name] for name in rule.shared()}
+        rule.advance(shared, totals)
+        group.update(shared)
+
+    def _with_numbers(self, part: "_Part", group: dict[str, Any]) -> Turn:
+        rule = part.rule
+        shared = {name: group[name] for name in rule.shared()}
+        k = Numbers(lr=rule.lr, weight_decay=rule.weight_decay, **shared)
+        vars(k).update(rule.scalars(part.t))
+        k.step_size, k.decay = rule.step_and_decay(k)
+        return Turn(rule, part.entries, k, part.maximize)
+
+    # Evaluation weights
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Put the weights to be evaluated in place, for rules that train at other ones.
+
+        Does nothing for most rules. `train` brings the training weights back, bit for bit.
+        """
+        self._switch(evaluating=True)
+
+    @torch.no_grad()
+    def train(self, mode: bool = True) -> None:
+        """Put the training weights back in place; ``train(False)`` is `eval`."""
+        self._switch(evaluating=not mode)
+
+    def _switch(self, evaluating: bool) -> None:
+        for group in self.param_groups:
+            if group.get("evaluating", evaluating) == evaluating:
+                continue
+            rule: Any = _rule_from_group(group)
+            for p in group["params"]:
+                state = self.state.get(p)
+                if not state:
+                    continue
+                k = Numbers(lr=rule.lr, **rule.scalars(state["step"]))
+                if evaluating:
+                    self._training_weights[p] = p.detach().clone()
+                    p.copy_(rule.evaluation_weights(p, State.of(state), k))
+                elif p in self._training_weights:
+                    p.copy_(self._training_weights.pop(p))
+                else:
+                    p.copy_(rule.training_weights(p, State.of(state), k))
+            group["evaluating"] = evaluating
+
+    # Saving
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned; continuing is then bit for bit the same.
+
+        State belongs to parameter names where both sides have them, whatever their order, and to
+        positions otherwise. Tensors keep the dtype they were saved with.
+
+        Raises:
+            UsageError: groups, names, rules or shapes do not match; nothing has changed then.
+        """
+        prepared = saving.prepare(self, state_dict)
+        super().load_state_dict(prepared)
+        saving.restore_dtypes(self, prepared)
+        self._plan = None
+        self._training_weights.clear()
+
+    def _fresh_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the state that a parameter of the group would start with."""
+        return _rule_from_group(group).init(p)
+
+    def state_bytes(self) -> int:
+        """Return the bytes that the state takes on this process."""
+        return sum(
+            distributed.local(x).nbytes
+            for state in self.state.values()
+            for x in state.values()
+            if isinstance(x, Tensor)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **super().__getstate__(),
+            "execution": self.execution,
+            "_rest_hyper": self._rest_hyper,
+            "_training_weights": self._training_weights,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._plan, self._plan_of, self._module = None, (), None
+
+
+class _Part:
+    """Parameters of one group that share a step count and a sharding."""
+
+    def __init__(self, rule: Rule, t: int, maximize: bool) -> None:
+        self.rule, self.t, self.maximize = rule, t, maximize
+        self.pairs: list[list[Any]] = []
+        self.entries: list[Entry] = []
+
+    def open(self) -> None:
+        """Count the step and collect the tensors to work on."""
+        t, entries = self.t, self.entries
+        whole = self.rule.reads == "tensor" or not distributed.is_distributed(self.pairs[0][0])
+        for p, state in self.pairs:
+            state["step"] = t
+            if whole:
+                entries.append(Entry(p, p.grad, state))
+            else:
+                local = {
+                    name: distributed.local(x) if isinstance(x, Tensor) else x
+                    for name, x in state.items()
+                }
+                entries.append(Entry(distributed.local(p), distributed.local(p.grad), local))
+
+
+def _write_back(part: _Part) -> None:
+    """Carry state that a rule assigned anew from the local parts to the sharded tensors."""
+    for (_, state), entry in zip(part.pairs, part.entries, strict=True):
+        if entry.state is state:
+            return
+        for name, x in state.items():
+            if isinstance(x, Tensor):
+                target = distributed.local(x)
+                if target.data_ptr() != entry.state[name].data_ptr():
+                    target.copy_(entry.state[name])
+
+
+def _check_parameter(entry: Any) -> None:
+    p = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+    label = f'parameter "{entry[0]}"' if isinstance(entry, tuple) else "a parameter"
+    if not isinstance(p, Tensor):
+        raise UsageError(
+            f"{label} must be a tensor or a (name, tensor) pair, found {type(p).__name__}"
+        )
+    if p.is_complex():
+        raise UsageError(
+            f"{label} is complex ({p.dtype}); pass torch.view_as_real of it as the parameter"
+        )
+    if not p.is_floating_point():
+        raise UsageError(f"{label} must be floating-point, found {p.dtype}")
+    if not p.is_leaf:
+        raise UsageError(f"{label} is the result of an operation; pass the leaf it was made from")
+
+
+def _rule_of(slug: str) -> type[Rule]:
+    return registry.get(slug, "rule").factory.rule  # type: ignore[attr-defined]
+
+
+def _rule_from_group(group: Mapping[str, Any]) -> Rule:
+    known = _rule_of(group["rule"])
+    return known(**{name: group[name] for name in known.fields()})
+
+
+def _has_evaluation(rule: type[Rule]) -> bool:
+    return hasattr(rule, "evaluation_weights")
+
+
+def _lr_first(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields in torch's order: lr first, weight_decay where the rule's own end."""
+    own = {key: value for key, value in fields.items() if key not in ("lr", "weight_decay")}
+    return {"lr": fields["lr"], **own, "weight_decay": fields["weight_decay"]}
+
+
+def _signature(cls: type[RuleOptimizer]) -> inspect.Signature:
+    either, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("params", either)]
+    parameters += [
+        inspect.Parameter(name, either, default=default)
+        for name, default in cls._all_hyper().items()
+    ]
+    settings = {"maximize": False, "execution": "auto", "foreach": None, "fused": None}
+    parameters += [
+        inspect.Parameter(name, keyword, default=default) for name, default in settings.items()
+    ]
+    return inspect.Signature(parameters)

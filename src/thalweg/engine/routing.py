@@ -1,0 +1,39 @@
+"""Which tensors a matrix rule leaves to a second rule: embeddings, heads, biases, norms."""
+
+import re
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+_NAMES = re.compile(
+    r"(^|[._])(embed\w*|\w*embedding\w*|\w*_emb|emb|wte|wpe|head|\w*_head|classifier|unembed\w*)"
+    r"([.]|$)"
+)
+
+
+def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the trainable parameters of the model by name, tied ones once."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def first_and_last_layers(model: nn.Module) -> set[Tensor]:
+    """Return the weights of a model that are no hidden matrices, whatever their shape.
+
+    These are the weights of every embedding, of every module that is named like a head or an
+    embedding, and of the last module with a matrix in the order of definition, which is the
+    output layer unless it is the only one.
+    """
+    chosen: set[Tensor] = set()
+    matrices: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            chosen.add(module.weight)
+        matrices += [p for p in module.parameters(recurse=False) if p.ndim >= 2]
+    if len(set(matrices)) > 1:
+        chosen.add(matrices[-1])
+    return chosen | named_like_first_or_last(model.named_parameters())
+
+
+def named_like_first_or_last(named: Iterable[tuple[str, Tensor]]) -> set[Tensor]:
+    """Return the tensors whose names say that they belong to an embedding or a head."""
+    return {p for name, p in named if _NAMES.search(name)}

@@ -1,0 +1,259 @@
+"""What a rule is: its hyper-parameters, its state, its numbers, its formula for one tensor."""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from thalweg.core.errors import UsageError, did_you_mean
+
+
+class Numbers:
+    """The numbers of one step by attribute: every float that an update may use."""
+
+    def __init__(self, **numbers: Any) -> None:
+        vars(self).update(numbers)
+
+    if typing.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class State(Numbers):
+    """One tensor's state by attribute; assignments reach the optimiser's own dictionary."""
+
+    @classmethod
+    def of(cls, entries: dict[str, Any]) -> typing.Self:
+        """Return a view on the dictionary, not a copy."""
+        view = cls()
+        view.__dict__ = entries
+        return view
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A training rule: the fields are its hyper-parameters, the methods its formula.
+
+    A subclass is a frozen dataclass that says what state it starts with, which numbers depend on
+    the step, and the direction ``d`` for one tensor. The engine then applies, with the two
+    numbers of `step_and_decay`,
+
+        p <- (1 - decay) p - step d
+
+    and does all the rest: groups, closures, executions, dtypes, sharding, saving, errors.
+
+    `update` gets ``g`` and ``p`` to read only; tensors in ``s`` may be written in place or
+    assigned anew. Floats come from ``k`` alone, so that a changed number never recompiles
+    anything; fields annotated ``bool``, ``int`` or ``str`` choose the formula and may be read
+    from ``self``. Where a method must branch on a number, `scalars` does, in plain Python.
+
+    Attributes:
+        reads: "element" if every entry of a tensor is updated independently of the others (apart
+            from what `measure` returns); such a rule is compiled, runs on concatenated tensors and
+            on local shards. "tensor" if the formula needs the tensor's shape.
+        lr: learning rate, >= 0.
+        weight_decay: what it multiplies is the rule's choice, >= 0.
+    """
+
+    reads: ClassVar[Literal["element", "tensor"]] = "element"
+
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, convert in _conversions(type(self)):
+            object.__setattr__(self, name, convert(name, getattr(self, name)))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse impossible values; the base knows the common names.
+
+        Raises:
+            UsageError: a value outside its range; the message says which and what is allowed.
+        """
+        for name in ("lr", "weight_decay"):
+            require(self, name, getattr(self, name) >= 0, "at least 0")
+        eps = getattr(self, "eps", 0.0)
+        if isinstance(eps, float):
+            require(self, "eps", eps >= 0, "at least 0")
+        betas = getattr(self, "betas", ())
+        require(self, "betas", all(0 <= beta < 1 for beta in betas), "each in [0, 1)")
+
+    def init(self, p: Tensor) -> dict[str, Tensor]:
+        """Return the state that a parameter starts with; none unless a rule says otherwise."""
+        del p
+        return {}
+
+    def shared(self) -> dict[str, float]:
+        """Return the numbers that all tensors of a run share and steps change (Prodigy's d)."""
+        return {}
+
+    def scalars(self, t: int) -> dict[str, float]:
+        """Return the numbers of step ``t`` (from 1) that depend on it or on the hyper-parameters.
+
+        They join ``lr``, ``weight_decay`` and the `shared` numbers in ``k``.
+        """
+        del t
+        return {}
+
+    def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Mapping[str, Tensor]:
+        """Return 0-d sums over one tensor that the engine adds up over all tensors and ranks.
+
+        Reads only. Element-wise rules build each from an element-wise expression and ``.sum()``.
+        """
+        del g, p, s, k
+        return {}
+
+    def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
+        """Move the `shared` numbers on by one step, given the sums of `measure`."""
+        del shared, measured
+
+    def step_and_decay(self, k: Numbers) -> tuple[float, float]:
+        """Return ``step`` and ``decay`` of ``p <- (1 - decay) p - step d``.
+
+        The default is decoupled weight decay: ``lr`` and ``lr * weight_decay``.
+        """
+        return k.lr, k.lr * k.weight_decay
+
+    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
+        """Return the direction ``d`` for one tensor, shaped like it, and move the state on."""
+        raise NotImplementedError(f"{type(self).__name__} has no update")
+
+    def takes(self, p: Tensor) -> bool:
+        """Return whether the rule serves this tensor; the rest is routed to a second rule."""
+        del p
+        return True
+
+    @classmethod
+    def fields(cls) -> dict[str, Any]:
+        """Return the hyper-parameters with their defaults."""
+        return {field.name: field.default for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def from_hyper(cls, hyper: Mapping[str, Any]) -> typing.Self:
+        """Return the rule with these hyper-parameters.
+
+        Raises:
+            UsageError: an unknown name (the message offers the nearest) or an impossible value.
+        """
+        known = cls.fields()
+        for name in hyper:
+            if name not in known:
+                raise unknown_hyper(_rule_name(cls), name, known)
+        return cls(**hyper)
+
+
+def measures(rule: type[Rule]) -> bool:
+    """Return whether the rule needs sums over all tensors before it can update."""
+    return rule.measure is not Rule.measure
+
+
+def has_shared(rule: type[Rule]) -> bool:
+    """Return whether the rule carries numbers that belong to the whole run."""
+    return rule.shared is not Rule.shared
+
+
+@cache
+def structural_fields(rule: type[Rule]) -> tuple[str, ...]:
+    """Return the names of the fields that choose the formula (those without a float in them)."""
+    return tuple(name for name, hint in _hints(rule).items() if not _holds_float(hint))
+
+
+def unknown_hyper(owner: str, name: str, known: Mapping[str, Any]) -> UsageError:
+    """Return the error for a hyper-parameter that a rule does not have."""
+    hint = did_you_mean(name, known)
+    return UsageError(f'{owner} has no "{name}".{hint} It takes {", ".join(known)}.')
+
+
+def require(rule: Rule, name: str, holds: bool, allowed: str) -> None:
+    """Raise a `UsageError` unless ``holds``: the field must be ``allowed``."""
+    if not holds:
+        value = getattr(rule, name)
+        raise UsageError(f"{_rule_name(type(rule))}: {name} must be {allowed}, found {value!r}")
+
+
+def _rule_name(rule: type[Rule]) -> str:
+    return rule.__name__.removesuffix("Rule")
+
+
+@cache
+def _hints(rule: type[Rule]) -> dict[str, Any]:
+    hints = typing.get_type_hints(rule)
+    return {field.name: hints[field.name] for field in dataclasses.fields(rule)}
+
+
+def _holds_float(hint: Any) -> bool:
+    return hint is float or any(_holds_float(part) for part in typing.get_args(hint))
+
+
+@cache
+def _conversions(rule: type[Rule]) -> tuple[tuple[str, Any], ...]:
+    owner = _rule_name(rule)
+    return tuple((name, _converter(owner, hint)) for name, hint in _hints(rule).items())
+
+
+def _converter(owner: str, hint: Any) -> Any:
+    def convert(name: str, value: Any) -> Any:
+        try:
+            return _convert(hint, value)
+        except (TypeError, ValueError) as error:
+            expected = _spell(hint)
+            raise UsageError(f"{owner}: {name} must be {expected}, found {value!r}") from error
+
+    return convert
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    """Return the value as the hint has it; a type or value error if it does not fit."""
+    if hint is float:
+        if type(value) is float:
+            number = value
+        elif isinstance(value, bool | str):
+            raise TypeError
+        else:
+            number = float(value)
+        if math.isnan(number):
+            raise ValueError
+        return number
+    if hint is int:
+        if isinstance(value, bool | str) or int(value) != value:
+            raise TypeError
+        return int(value)
+    if hint is bool or hint is str or hint is type(None):
+        if not isinstance(value, hint):
+            raise TypeError
+        return value
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        values = tuple(value)
+        if len(values) != len(parts):
+            raise ValueError
+        return tuple(map(_convert, parts, values))
+    if origin is Literal:
+        if value not in parts:
+            raise ValueError
+        return value
+    for part in parts:
+        try:
+            return _convert(part, value)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError
+
+
+def _spell(hint: Any) -> str:
+    """Return the hint in words."""
+    words = {float: "a number", int: "a whole number", bool: "True or False", str: "a string"}
+    if hint in words:
+        return words[hint]
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return f"{len(parts)} values ({', '.join(map(_spell, parts))})"
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(repr(part) for part in parts)
+    return " or ".join("None" if part is type(None) else _spell(part) for part in parts)

@@ -1,0 +1,96 @@
+"""Loading an optimiser's state: matching it to names and shapes before anything changes."""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from thalweg.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from thalweg.engine.optimizer import RuleOptimizer
+
+
+def prepare(optimizer: "RuleOptimizer", state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return the state dict with each group in the order of the optimiser's own parameters.
+
+    Raises:
+        UsageError: groups, names, rules or shapes do not match.
+    """
+    for key in ("state", "param_groups"):
+        if key not in state_dict:
+            raise UsageError(f'this is no optimiser state: it has no "{key}"')
+    saved_groups = state_dict["param_groups"]
+    groups = optimizer.param_groups
+    if len(saved_groups) != len(groups):
+        raise UsageError(
+            f"the saved state has {len(saved_groups)} parameter groups and this optimiser has "
+            f"{len(groups)}; build it over the same groups"
+        )
+    prepared = []
+    for index, (saved, own) in enumerate(zip(saved_groups, groups, strict=True)):
+        if saved.get("rule", own["rule"]) != own["rule"]:
+            raise UsageError(
+                f'group {index} was saved by the rule "{saved["rule"]}" and belongs to '
+                f'"{own["rule"]}" here; load it into the rule that wrote it'
+            )
+        prepared.append({**own, **_in_own_order(index, saved, own)})
+    for saved, own in zip(prepared, groups, strict=True):
+        for key, p in zip(saved["params"], own["params"], strict=True):
+            _check_shapes(optimizer, own, p, state_dict["state"].get(key, {}))
+    return {**state_dict, "param_groups": prepared}
+
+
+def restore_dtypes(optimizer: "RuleOptimizer", state_dict: dict[str, Any]) -> None:
+    """Undo the cast to the parameter's dtype that torch's loading does."""
+    for saved, own in zip(state_dict["param_groups"], optimizer.param_groups, strict=True):
+        for key, p in zip(saved["params"], own["params"], strict=True):
+            for name, x in state_dict["state"].get(key, {}).items():
+                loaded = optimizer.state[p]
+                if name == "step":
+                    loaded[name] = int(x)
+                elif isinstance(x, Tensor) and loaded[name].dtype != x.dtype:
+                    loaded[name] = x.detach().clone().to(p.device)
+
+
+def _in_own_order(index: int, saved: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    if len(saved["params"]) != len(own["params"]):
+        raise UsageError(
+            f"group {index} was saved with {len(saved['params'])} parameters and has "
+            f"{len(own['params'])} here"
+        )
+    if "param_names" not in saved or "param_names" not in own:
+        return saved
+    keys = dict(zip(saved["param_names"], saved["params"], strict=True))
+    missing = [name for name in own["param_names"] if name not in keys]
+    if missing:
+        extra = [name for name in keys if name not in own["param_names"]]
+        raise UsageError(
+            f"group {index}: the saved state has no parameter named {_some(missing)}; "
+            f"it has {_some(extra)} instead"
+        )
+    ordered = [keys[name] for name in own["param_names"]]
+    return {**saved, "params": ordered, "param_names": list(own["param_names"])}
+
+
+def _some(names: list[str]) -> str:
+    listed = ", ".join(f'"{name}"' for name in names[:3])
+    return listed + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _check_shapes(
+    optimizer: "RuleOptimizer", group: dict[str, Any], p: Tensor, saved: dict[str, Any]
+) -> None:
+    if not saved:
+        return
+    expected = optimizer._fresh_state(p, group)
+    for name, x in expected.items():
+        if name not in saved:
+            raise UsageError(
+                f'the saved state of {type(optimizer).__name__} has no "{name}" for a parameter '
+                f"of shape {tuple(p.shape)}; it holds {_some(list(saved))}"
+            )
+        if isinstance(saved[name], Tensor) and saved[name].shape != x.shape:
+            raise UsageError(
+                f'the saved "{name}" has shape {tuple(saved[name].shape)} where a parameter of '
+                f"shape {tuple(p.shape)} needs {tuple(x.shape)}"
+            )

@@ -1,0 +1,351 @@
+"""From a rule's Python formula to the C loop that runs it.
+
+The formula is run once on `torch.fx` proxies, which record every operation; the record is then
+written out as the body of one loop over the entries of all tensors. Numbers stay arguments.
+"""
+
+import dataclasses
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from thalweg.core.errors import ThalwegError
+from thalweg.engine.rule import Numbers, Rule, State, structural_fields
+
+
+class UntraceableError(ThalwegError):
+    """The formula uses something that the C loop does not know; it runs in Python instead."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A recorded formula as C: what is done once, and what is done for each entry.
+
+    Attributes:
+        once: declarations of the numbers, in double.
+        each: statements for one entry; inputs are ``in_<name>``, of type ``T``.
+        stores: C expression by the name of the tensor it is written to.
+        sums: C expression by the name of the sum it is added to.
+    """
+
+    once: tuple[str, ...]
+    each: tuple[str, ...]
+    stores: Mapping[str, str]
+    sums: Mapping[str, str]
+
+
+def trace_update(
+    rule: Rule, state: Sequence[str], numbers: Sequence[str], maximize: bool
+) -> Formula:
+    """Record ``update`` together with ``p <- (1 - decay) p - step d``.
+
+    Args:
+        rule: any instance; only its structural fields are used, a float field is an error.
+        state: names of the state tensors.
+        numbers: names in ``k``, with the engine's ``step_size`` and ``decay`` among them.
+        maximize: whether the gradient is negated first.
+
+    Raises:
+        UntraceableError: an operation that has no C form, or a branch on a traced value.
+    """
+    record, g, p, s, k = _start(state, numbers, maximize)
+    d = _run(lambda: _without_floats(rule).update(g, p, s, k))
+    updated = p * (1 - k.decay) - d * k.step_size
+    return _write(record, state, s, stores={"p": updated}, sums={})
+
+
+def trace_measure(
+    rule: Rule, state: Sequence[str], numbers: Sequence[str], maximize: bool
+) -> Formula:
+    """Record ``measure``; arguments and errors as in `trace_update`."""
+    record, g, p, s, k = _start(state, numbers, maximize)
+    sums = dict(_run(lambda: _without_floats(rule).measure(g, p, s, k)))
+    formula = _write(record, state, s, stores={}, sums=sums)
+    if formula.stores:
+        raise UntraceableError(f"measure of {type(rule).__name__} writes to its state")
+    return formula
+
+
+class _Poison:
+    """Stands for a float field, which a formula may read from ``k`` alone."""
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def _refuse(self, *args: Any) -> Any:
+        raise UntraceableError(f"the formula reads self.{self._name}; numbers come from k")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
+    __rtruediv__ = __pow__ = __rpow__ = __neg__ = __float__ = __bool__ = __iter__ = _refuse
+    __getitem__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _refuse
+    __hash__ = object.__hash__
+
+
+def _without_floats(rule: Rule) -> Rule:
+    copy = object.__new__(type(rule))
+    keep = structural_fields(type(rule))
+    for one in dataclasses.fields(rule):
+        value = getattr(rule, one.name) if one.name in keep else _Poison(one.name)
+        object.__setattr__(copy, one.name, value)
+    return copy
+
+
+def _start(
+    state: Sequence[str], numbers: Sequence[str], maximize: bool
+) -> tuple["_Record", Any, Any, State, Numbers]:
+    record = _Record()
+    g, p = record.tensor("g"), record.tensor("p")
+    s = State(**{name: record.tensor(name) for name in state})
+    k = Numbers(**{name: record.number(name) for name in numbers})
+    return record, -g if maximize else g, p, s, k
+
+
+def _run(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (fx.proxy.TraceError, TypeError, AttributeError) as error:
+        raise UntraceableError(str(error)) from error
+
+
+class _Record(fx.Tracer):
+    """Collects the operations on its proxies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = fx.Graph(tracer_cls=fx.Tracer)
+        self.root = torch.nn.Module()
+        self.inputs: dict[fx.Node, tuple[str, str]] = {}
+
+    def tensor(self, name: str) -> fx.Proxy:
+        return self._input(f"in_{name}", "element", f"in_{name}")
+
+    def number(self, name: str) -> fx.Proxy:
+        return self._input(f"k_{name}", "number", f"k_{name}")
+
+    def _input(self, name: str, kind: str, expression: str) -> fx.Proxy:
+        proxy = self.create_proxy("placeholder", name, (), {})
+        self.inputs[proxy.node] = (expression, kind)
+        return proxy
+
+
+def _write(
+    record: _Record,
+    state: Sequence[str],
+    s: State,
+    stores: Mapping[str, Any],
+    sums: Mapping[str, Any],
+) -> Formula:
+    writer = _Writer(record)
+    for node in record.graph.nodes:
+        if node.op != "placeholder":
+            writer.node(node)
+    written: dict[str, str] = {}
+    for name in state:
+        value = writer.element(vars(s)[name])
+        if value != f"in_{name}":
+            written[name] = value
+    for name, proxy in stores.items():
+        written[name] = writer.element(proxy)
+    for name in ("g", "p"):
+        if writer.changed(f"in_{name}"):
+            raise UntraceableError(f"the formula writes to {name}, which is to read only")
+    return Formula(
+        once=tuple(writer.once),
+        each=tuple(writer.each),
+        stores=written,
+        sums={name: writer.total(proxy) for name, proxy in sums.items()},
+    )
+
+
+@dataclass
+class _Writer:
+    """Writes nodes as C; each tensor has a root whose current value in-place methods replace."""
+
+    record: _Record
+    once: list[str] = field(default_factory=list)
+    each: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.root = {node: node for node in self.record.inputs}
+        self.value = dict(self.record.inputs)
+        self.first = dict(self.record.inputs)
+
+    def node(self, node: fx.Node) -> None:
+        name = node.target if isinstance(node.target, str) else node.target.__name__  # type: ignore[union-attr]
+        if node.op not in ("call_function", "call_method"):
+            raise UntraceableError(f"{node.op} has no C form")
+        in_place = node.op == "call_method" and name.endswith("_") and not name.endswith("__")
+        arguments = [self._operand(arg) for arg in node.args]
+        keywords = {key: self._operand(arg) for key, arg in node.kwargs.items()}
+        expression, kind = self._expression(name.strip("_"), arguments, keywords)
+        variable = f"v{len(self.root)}"
+        if kind == "number":
+            self.once.append(f"const double {variable} = {expression};")
+        elif kind != "sum":
+            c_type = "int" if kind == "truth" else "T"
+            self.each.append(f"const {c_type} {variable} = {expression};")
+        self.root[node] = self.root[node.args[0]] if in_place else node  # type: ignore[index]
+        self.value[self.root[node]] = (expression if kind == "sum" else variable, kind)
+
+    def element(self, proxy: Any) -> str:
+        return _as_element(self._operand(proxy.node if isinstance(proxy, fx.Proxy) else proxy))
+
+    def total(self, proxy: Any) -> str:
+        expression, kind = self._operand(proxy.node)
+        if kind != "sum":
+            raise UntraceableError("a measure is a .sum() of an element-wise expression")
+        return expression
+
+    def changed(self, name: str) -> bool:
+        return any(
+            self.value[node] != first for node, first in self.first.items() if first[0] == name
+        )
+
+    def _operand(self, value: Any) -> tuple[Any, str]:
+        if isinstance(value, fx.Node):
+            return self.value[self.root[value]]
+        if isinstance(value, bool | int | float):
+            return _literal(float(value)), "number"
+        return value, "other"
+
+    def _expression(
+        self, name: str, args: list[tuple[Any, str]], keywords: dict[str, tuple[Any, str]]
+    ) -> tuple[str, str]:
+        name = _ALIASES.get(name, name)
+        if any(kind == "other" and value is not None for value, kind in args):
+            raise UntraceableError(f"{name} is called with an argument that is not a number")
+        if name == "sum" and len(args) == 1 and not keywords:
+            return _as_element(args[0]), "sum"
+        if args and all(kind == "number" for _, kind in args) and not keywords:
+            if name not in _NUMBERS:
+                raise UntraceableError(f"{name} of numbers has no C form; use scalars")
+            return _NUMBERS[name](*(value for value, _ in args)), "number"
+        if name in _TESTS:
+            left, right = (_as_element(arg) for arg in args)
+            return f"({left} {_TESTS[name]} {right})", "truth"
+        if name in _TRUTH:
+            return _TRUTH[name](*(value for value, _ in args)), "truth"
+        if name not in _ELEMENTS:
+            raise UntraceableError(f"{name} has no C form")
+        values = [
+            value if kind == "truth" else None if value is None else _as_element((value, kind))
+            for value, kind in args
+        ]
+        options = {
+            key: None if pair[0] is None else _as_element(pair) for key, pair in keywords.items()
+        }
+        if name == "pow":
+            return _power(values[0], args[1]), "element"
+        try:
+            return _ELEMENTS[name](*values, **options), "element"
+        except TypeError as error:
+            raise UntraceableError(f"{name} is called in a way that has no C form") from error
+
+
+def _as_element(pair: tuple[Any, str]) -> str:
+    value, kind = pair
+    return f"((T){value})" if kind in ("number", "truth") else value
+
+
+def _literal(value: float) -> str:
+    if math.isnan(value):
+        return "NAN"
+    if math.isinf(value):
+        return "INFINITY" if value > 0 else "(-INFINITY)"
+    return f"({value!r})"
+
+
+def _power(base: Any, exponent: tuple[Any, str]) -> str:
+    known = {_literal(1.0): base, _literal(2.0): f"({base} * {base})"}
+    known[_literal(3.0)] = f"({base} * {base} * {base})"
+    known[_literal(0.5)] = f"SQRT({base})"
+    known[_literal(-0.5)] = f"(1 / SQRT({base}))"
+    known[_literal(-1.0)] = f"(1 / {base})"
+    return known.get(exponent[0], f"POW({base}, {_as_element(exponent)})")
+
+
+def _clamp(x: str, min: str | None = None, max: str | None = None) -> str:
+    # Written so that NaN fails every comparison and stays.
+    if min is not None:
+        x = f"({x} < {min} ? {min} : {x})"
+    if max is not None:
+        x = f"({x} > {max} ? {max} : {x})"
+    return x
+
+
+def _scaled(sign: str) -> Callable[..., str]:
+    def write(x: str, y: str, alpha: str | None = None) -> str:
+        return f"({x} {sign} {y})" if alpha is None else f"({x} {sign} {alpha} * {y})"
+
+    return write
+
+
+def _fused(between: str) -> Callable[..., str]:
+    def write(x: str, y: str, z: str, value: str = "1") -> str:
+        return f"({x} + {value} * ({y} {between} {z}))"
+
+    return write
+
+
+def _lerp(x: str, y: str, weight: str) -> str:
+    near, far = f"{x} + {weight} * ({y} - {x})", f"{y} - ({y} - {x}) * (1 - {weight})"
+    return f"({weight} < (T)0.5 ? {near} : {far})"
+
+
+_ALIASES = {"truediv": "div", "subtract": "sub", "multiply": "mul", "divide": "div"}
+_TESTS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+_TRUTH: dict[str, Callable[..., str]] = {
+    "and": lambda a, b: f"({a} & {b})",
+    "or": lambda a, b: f"({a} | {b})",
+    "invert": lambda a: f"(!{a})",
+    "logical_not": lambda a: f"(!{a})",
+    "isnan": lambda a: f"({a} != {a})",
+}
+_NUMBERS: dict[str, Callable[..., str]] = {
+    "add": lambda a, b: f"({a} + {b})",
+    "sub": lambda a, b: f"({a} - {b})",
+    "mul": lambda a, b: f"({a} * {b})",
+    "div": lambda a, b: f"({a} / {b})",
+    "pow": lambda a, b: f"pow({a}, {b})",
+    "neg": lambda a: f"(-{a})",
+}
+_ELEMENTS: dict[str, Callable[..., str]] = {
+    "add": _scaled("+"),
+    "sub": _scaled("-"),
+    "rsub": lambda x, y: f"({y} - {x})",
+    "mul": lambda x, y: f"({x} * {y})",
+    "div": lambda x, y: f"({x} / {y})",
+    "pow": operator.add,
+    "neg": lambda x: f"(-{x})",
+    "abs": lambda x: f"FABS({x})",
+    "sqrt": lambda x: f"SQRT({x})",
+    "rsqrt": lambda x: f"(1 / SQRT({x}))",
+    "square": lambda x: f"({x} * {x})",
+    "reciprocal": lambda x: f"(1 / {x})",
+    "exp": lambda x: f"EXP({x})",
+    "log": lambda x: f"LOG({x})",
+    "tanh": lambda x: f"TANH({x})",
+    "atan2": lambda x, y: f"ATAN2({x}, {y})",
+    "sigmoid": lambda x: f"(1 / (1 + EXP(-{x})))",
+    "sign": lambda x: f"((T)(({x} > 0) - ({x} < 0)))",
+    "maximum": lambda x, y: f"(({x} != {x} || {x} > {y}) ? {x} : {y})",
+    "minimum": lambda x, y: f"(({x} != {x} || {x} < {y}) ? {x} : {y})",
+    "clamp": _clamp,
+    "clamp_min": lambda x, min: _clamp(x, min),
+    "clamp_max": lambda x, max: _clamp(x, None, max),
+    "lerp": _lerp,
+    "addcmul": _fused("*"),
+    "addcdiv": _fused("/"),
+    "where": lambda test, x, y: f"({test} ? {x} : {y})",
+    "copy": lambda _, y: y,
+    "clone": lambda x: x,
+    "zero": lambda _: "((T)0)",
+    "zeros_like": lambda _: "((T)0)",
+    "ones_like": lambda _: "((T)1)",
+    "fill": lambda _, y: y,
+}

@@ -1,0 +1,76 @@
+"""AMSGrad."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from thalweg.core.space import Log
+from thalweg.engine import Numbers, Rule, RuleOptimizer, State
+
+
+@dataclass(frozen=True)
+class AMSGradRule(Rule):
+    """The formula of `AMSGrad`."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def init(self, p: Tensor) -> dict[str, Tensor]:
+        """Return both moments and the running maximum of the second, zero."""
+        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return {name: torch.zeros_like(p) for name in names}
+
+    def scalars(self, t: int) -> dict[str, float]:
+        """Return the betas, eps and the two bias corrections."""
+        beta1, beta2 = self.betas
+        return {
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": self.eps,
+            "bias_correction1": 1 - beta1**t,
+            "root_bias_correction2": (1 - beta2**t) ** 0.5,
+        }
+
+    def step_and_decay(self, k: Numbers) -> tuple[float, float]:
+        """Return lr / (1 - beta1^t) and 0: weight decay joins the gradient."""
+        return k.lr / k.bias_correction1, 0.0
+
+    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
+        """Return m over the root of the largest v so far, which `step_and_decay` completes."""
+        g = g.add(p, alpha=k.weight_decay)
+        m = s.exp_avg.lerp_(g, 1 - k.beta1)
+        v = s.exp_avg_sq.mul_(k.beta2).add_(g * g, alpha=1 - k.beta2)
+        s.max_exp_avg_sq.copy_(torch.maximum(s.max_exp_avg_sq, v))
+        return m / (s.max_exp_avg_sq.sqrt() / k.root_bias_correction2 + k.eps)
+
+
+class AMSGrad(
+    RuleOptimizer,
+    rule=AMSGradRule,
+    slug="amsgrad",
+    reference="Reddi, Kale & Kumar 2018, arXiv 1904.09237",
+    space={"lr": Log(1e-4, 3e-2)},
+):
+    r"""AMSGrad: Adam over the largest mean square so far, so that steps cannot grow back.
+
+    With ``g <- g + weight_decay p``::
+
+        m <- beta1 m + (1 - beta1) g
+        v <- beta2 v + (1 - beta2) g^2
+        u <- max(u, v)
+        p <- p - lr / (1 - beta1^t) m / (sqrt(u) / sqrt(1 - beta2^t) + eps)
+
+    Args:
+        params: see `RuleOptimizer`.
+        lr: learning rate.
+        betas: decay of the mean and of the mean square, each in [0, 1).
+        eps: keeps the quotient finite.
+        weight_decay: coupled (L2).
+
+    State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (u), like the parameter.
+
+    Reference: Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018,
+    arXiv 1904.09237. The paper has no bias correction and a step like lr / sqrt(t); this is the
+    form of `torch.optim.Adam(amsgrad=True)`, with the maximum over the uncorrected v.
+    """
