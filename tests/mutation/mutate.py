@@ -1,0 +1,240 @@
+"""Break every rule in every way that `mutations` knows, and see whether its tests notice.
+
+    python tests/mutation/mutate.py [--rule SLUG ...] [--jobs N]
+
+Works on copies of the package and its tests, never on the work tree. Survivors are listed with
+what was changed; the exit code is 1 if any mutant survives that `equivalent` does not explain.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+from equivalent import EQUIVALENT
+from mutations import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "thalweg"
+
+# Mathematics outside optim/ that is part of a rule's formula, and the rule whose tests see it.
+SHARED = {"engine/linear_algebra.py": "muon", "engine/numeric.py": "lion"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A mutant of one file, for one rule's tests; no mutant is the file as it is."""
+
+    label: str
+    rule: str
+    file: str
+    mutant: Mutant | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the tests said of a job."""
+
+    job: Job
+    status: str
+    seconds: float
+    output: str
+
+
+def main() -> int:
+    """Run the tool and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rule", action="append", help="only this rule; may be repeated")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    options = parser.parse_args()
+    files = dict(_files())
+    for rule in options.rule or ():
+        if rule not in files:
+            parser.error(f'unknown rule "{rule}"; known: {", ".join(sorted(files))}')
+    chosen = {label: files[label] for label in (options.rule or files)}
+    jobs, excused = _jobs(chosen)
+    with _Pool(options.jobs) as pool:
+        baseline = [Job(label, rule, file, None) for label, (file, rule) in chosen.items()]
+        for answer in pool.run(baseline):
+            if answer.status != "passed":
+                _say(f"{answer.job.label}: the tests fail on the rule as it is\n{answer.output}")
+                return 2
+        answers = list(pool.run(jobs))
+    return _report(chosen, answers, excused, whole=not options.rule)
+
+
+def _files() -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield (label, (file in the package, slug of the rule whose tests to run))."""
+    for path in sorted((PACKAGE / "optim").glob("*.py")):
+        slug = _slug(path.read_text())
+        if slug is not None:
+            yield slug, (f"optim/{path.name}", slug)
+    for file, slug in SHARED.items():
+        yield Path(file).stem, (file, slug)
+
+
+def _slug(source: str) -> str | None:
+    for line in source.splitlines():
+        if "slug=" in line:
+            return line.partition('slug="')[2].partition('"')[0]
+    return None
+
+
+def _jobs(chosen: dict[str, tuple[str, str]]) -> tuple[list[Job], dict[str, int]]:
+    """Return the jobs, and how many mutants of each label are excused as equivalent."""
+    jobs: list[Job] = []
+    excused: dict[str, int] = defaultdict(int)
+    for label, (file, rule) in chosen.items():
+        for mutant in mutants((PACKAGE / file).read_text()):
+            if (file, mutant.change) in EQUIVALENT:
+                excused[label] += 1
+            else:
+                jobs.append(Job(label, rule, file, mutant))
+    return jobs, excused
+
+
+def _stale(chosen: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the entries of the list of equivalent mutants that match none."""
+    found = {
+        (file, mutant.change)
+        for file, _ in chosen.values()
+        for mutant in mutants((PACKAGE / file).read_text())
+    }
+    return [entry for entry in EQUIVALENT if entry not in found]
+
+
+def _report(
+    chosen: dict[str, tuple[str, str]],
+    answers: list[Answer],
+    excused: dict[str, int],
+    whole: bool,
+) -> int:
+    survivors = [answer for answer in answers if answer.status == "passed"]
+    errors = [answer for answer in answers if answer.status == "error"]
+    for title, some in (("survived", survivors), ("not decided", errors)):
+        for answer in some:
+            mutant = answer.job.mutant
+            assert mutant is not None
+            _say(f"{title}: {answer.job.file}:{mutant.line} [{mutant.kind}] {mutant.change}")
+    for answer in errors[:1]:
+        _say(answer.output)
+    stale = _stale(chosen) if whole else []
+    for file, change in stale:
+        _say(f"explained as equivalent, but no longer made: {file}: {change}")
+    _say(f"{'rule':<22}{'mutants':>9}{'killed':>9}{'survived':>10}{'equivalent':>12}{'seconds':>9}")
+    for label in chosen:
+        own = [answer for answer in answers if answer.job.label == label]
+        alive = sum(answer.status not in ("failed", "timeout") for answer in own)
+        seconds = sum(answer.seconds for answer in own)
+        _say(
+            f"{label:<22}{len(own):>9}{len(own) - alive:>9}{alive:>10}"
+            f"{excused.get(label, 0):>12}{seconds:>9.1f}"
+        )
+    killed = len(answers) - len(survivors) - len(errors)
+    _say(f"mutation score {killed}/{len(answers)}")
+    return 1 if survivors or errors or stale else 0
+
+
+class _Pool:
+    """Some workers, each with a copy of the package and its tests."""
+
+    def __init__(self, size: int) -> None:
+        self._size = max(1, size)
+        self._folder = Path(tempfile.mkdtemp(prefix="thalweg-mutation-"))
+        self._workers: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> "_Pool":
+        for index in range(self._size):
+            self._workers.append(self._start(self._folder / str(index)))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for worker in self._workers:
+            assert worker.stdin is not None
+            worker.stdin.close()
+            worker.wait()
+        shutil.rmtree(self._folder)
+
+    def _start(self, copy: Path) -> subprocess.Popen[str]:
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "src", copy / "src", ignore=ignore)
+        for room in ("reference", "optim"):
+            shutil.copytree(ROOT / "tests" / room, copy / "tests" / room, ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(copy / "src"),
+            "PYTHONDONTWRITEBYTECODE": "1",  # mutants of one second and size would share bytecode
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("worker.py")), str(copy)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, jobs: list[Job]) -> Iterator[Answer]:
+        """Yield an answer for each job, as they come."""
+        waiting: SimpleQueue[Job] = SimpleQueue()
+        answers: SimpleQueue[Answer | None] = SimpleQueue()
+        for job in jobs:
+            waiting.put(job)
+        for worker in self._workers:
+            Thread(target=_serve, args=(worker, waiting, answers), daemon=True).start()
+        start = time.monotonic()
+        for done in range(1, len(jobs) + 1):
+            answer = answers.get()
+            if answer is None:
+                raise SystemExit("a worker ended early")
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{done}/{len(jobs)} in {time.monotonic() - start:.0f} s ")
+            yield answer
+
+
+def _serve(
+    worker: "subprocess.Popen[str]",
+    waiting: "SimpleQueue[Job]",
+    answers: "SimpleQueue[Answer | None]",
+) -> None:
+    """Give the worker one job after the other."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    while True:
+        try:
+            job = waiting.get_nowait()
+        except Empty:
+            return
+        source = None if job.mutant is None else job.mutant.source
+        worker.stdin.write(
+            json.dumps({"file": job.file, "source": source, "rule": job.rule}) + "\n"
+        )
+        worker.stdin.flush()
+        line = worker.stdout.readline()
+        if not line:
+            answers.put(None)
+            return
+        found = json.loads(line)
+        answers.put(Answer(job, found["status"], found["seconds"], found["output"]))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

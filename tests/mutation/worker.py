@@ -1,0 +1,124 @@
+"""A process that has imported torch already, and forks once for each mutant.
+
+Reads jobs from its standard input, one JSON object a line: `file` (inside the copied package),
+`source` (what to put there; null for nothing) and `rule`. Answers on its standard output with
+`status` ("passed", "failed", "timeout" or "error"), `seconds` and `output`.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+FILES = ("test_reference.py", "test_golden.py", "test_against_torch.py")
+LIMIT = 60.0  # seconds; a mutant that runs longer is noticed by anyone
+
+
+class _OneRule:
+    """Keeps the tests that concern one rule, in the execution that reads its source as it is."""
+
+    def __init__(self, rule: str) -> None:
+        words = {rule, rule.replace("-", "_"), rule.split("-adamw")[0].replace("-", "_")}
+        # A test of the rule says so in its name or id, as a whole word.
+        either = "|".join(map(re.escape, sorted(words)))
+        self.wanted = re.compile(rf"(?<![a-z])({either})(?![a-z])")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [
+            item
+            for item in items
+            if self.wanted.search(item.name.removeprefix("test_"))
+            and not item.name.endswith(("-foreach]", "-compiled]"))
+        ]
+        assert items, "no test concerns the rule"
+
+
+def main() -> None:
+    """Serve jobs until the input ends."""
+    root = Path(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing but answers goes to the pipe
+    sys.path[:0] = [str(root / "tests"), str(root / "tests" / "optim"), str(root / "src")]
+    _warm_up(root)
+    for line in sys.stdin:
+        answers.write(json.dumps(_run(root, json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _warm_up(root: Path) -> None:
+    """Import what all mutants share; their own package comes anew in each."""
+    import numpy  # noqa: F401
+    import torch
+
+    import thalweg.optim
+
+    torch.set_num_threads(1)
+    origin = Path(thalweg.optim.__file__ or "")
+    if not origin.is_relative_to(root):
+        raise SystemExit(f"imported {origin}, which is not the copy in {root}")
+    p = torch.nn.Parameter(torch.ones(2, 2))
+    p.grad = torch.ones(2, 2)
+    torch.optim.AdamW([p], foreach=False).step()
+    for name in [name for name in sys.modules if name.split(".")[0] == "thalweg"]:
+        del sys.modules[name]
+
+
+def _run(root: Path, job: dict[str, str | None]) -> dict[str, str | float]:
+    path = root / "src" / "thalweg" / str(job["file"])
+    original = path.read_text()
+    source = job["source"]
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output:
+        try:
+            if source is not None:
+                path.write_text(source)
+            child = os.fork()
+            if child == 0:
+                _test(root, str(job["rule"]), output.fileno())
+            status = _wait(child)
+        finally:
+            path.write_text(original)
+        output.seek(0)
+        text = output.read()
+    return {"status": status, "seconds": time.perf_counter() - start, "output": text[-4000:]}
+
+
+def _test(root: Path, rule: str, output: int) -> None:
+    """Run the rule's tests in this child and end it."""
+    code = 3
+    with contextlib.suppress(BaseException):
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(root)
+        tests = [str(root / "tests" / "optim" / name) for name in FILES]
+        options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--tb=line"]
+        code = int(pytest.main([*options, *tests], plugins=[_OneRule(rule)]))
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def _wait(child: int) -> str:
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            if os.WIFSIGNALED(status):
+                return "failed"
+            code = os.WEXITSTATUS(status)
+            # 2 is an error while the tests were imported: the broken source does not import.
+            return {0: "passed", 1: "failed", 2: "failed"}.get(code, "error")
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "timeout"
+
+
+if __name__ == "__main__":
+    main()
