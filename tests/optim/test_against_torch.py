@@ -39,6 +39,10 @@ def _start_and_script(
     return setting.start(), setting.gradients()
 
 
+def _named(params: list[torch.nn.Parameter]) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(f"hidden_{i}", p) for i, p in enumerate(params)]
+
+
 def _assert_same_path(
     own: Callable[[Any], torch.optim.Optimizer],
     other: Callable[[Any], torch.optim.Optimizer],
@@ -127,7 +131,7 @@ def test_adafactor(hyper: dict[str, Any], dtype: torch.dtype, tolerance: float) 
 def test_muon_to_the_precision_of_bfloat16(adjust: str, nesterov: bool, dtype: torch.dtype) -> None:
     hyper = {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.9, "nesterov": nesterov}
     _assert_same_path(
-        lambda p: optim.Muon(p, adjust_lr_fn=adjust, **hyper),
+        lambda p: optim.Muon(_named(p), adjust_lr_fn=adjust, **hyper),
         lambda p: torch.optim.Muon(p, adjust_lr_fn=adjust, **hyper),
         dtype=dtype,
         tolerance=0.03,  # torch iterates in bfloat16: 0.01 a step at most, 0.02 over the run

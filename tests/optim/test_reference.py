@@ -34,7 +34,7 @@ def test_defaults_are_the_references(rule: str) -> None:
     parameters = inspect.signature(REFERENCES[rule]).parameters.values()
     expected = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     expected.pop("log_offset", None)
-    run = Run(rule, [np.ones(3)])
+    run = Run(rule, [np.ones((3, 2))])
     found = registry.get(rule, "rule").parameters
     assert {name: found[name] for name in expected} == expected
     group = run.optimizer.param_groups[0]

@@ -91,11 +91,10 @@ def projected(
     settings: dict[str, float],
     *,
     amsgrad: bool,
-    bias_correction: bool,
 ) -> Iterator[float]:
-    """Yield the iterates of Adam or AMSGrad with projection onto [-1, 1]."""
+    """Yield the iterates of Adam or AMSGrad, uncorrected, with projection onto [-1, 1]."""
     beta1, beta2 = settings["beta1"], settings["beta2"]
-    x, m, v, largest, power1, power2 = settings["start"], 0.0, 0.0, 0.0, 1.0, 1.0
+    x, m, v, largest = settings["start"], 0.0, 0.0, 0.0
     t = 0
     while True:
         t += 1
@@ -103,7 +102,5 @@ def projected(
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
         largest = max(largest, v) if amsgrad else v
-        power1, power2 = power1 * beta1, power2 * beta2
-        c1, c2 = (1 - power1, 1 - power2) if bias_correction else (1.0, 1.0)
-        x = min(1.0, max(-1.0, x - lr(t) * (m / c1) / (math.sqrt(largest / c2) + 1e-30)))
+        x = min(1.0, max(-1.0, x - lr(t) * m / math.sqrt(largest)))
         yield x

@@ -42,17 +42,15 @@ def test_newton_schulz_on_singular_values(s: float, expected: float) -> None:
 
 def test_amsgrad_escapes_where_adam_does_not() -> None:
     for c, first in ((3.0, 259), (10.0, 52)):
-        path = projected(*counter_example(c), amsgrad=True, bias_correction=False)
+        path = projected(*counter_example(c), amsgrad=True)
         assert next(t for t, x in enumerate(path, start=1) if x <= -0.99) == first
-    adam = list(
-        islice(projected(*counter_example(3.0), amsgrad=False, bias_correction=False), 3000)
-    )
+    adam = list(islice(projected(*counter_example(3.0), amsgrad=False), 3000))
     assert min(adam[-300:]) >= 0.990
 
 
 def test_amsgrad_escapes_the_second_form() -> None:
-    path = projected(*second_counter_example(), amsgrad=True, bias_correction=False)
-    adam = projected(*second_counter_example(), amsgrad=False, bias_correction=False)
+    path = projected(*second_counter_example(), amsgrad=True)
+    adam = projected(*second_counter_example(), amsgrad=False)
     for t, (x, plain) in enumerate(zip(path, adam, strict=True), start=1):
         if t in (10**4, 10**5):
             assert abs(x - {10**4: -0.801, 10**5: -0.984}[t]) < 5.1e-4
