@@ -69,12 +69,12 @@ class Kernel:
         self._run = _load(_source(formula, arrays, self.numbers, dtypes))
 
     def __call__(
-        self, addresses: Sequence[int], sizes: Sequence[int], values: Sequence[float]
+        self, addresses: Sequence[Sequence[int]], sizes: Sequence[int], values: Sequence[float]
     ) -> dict[str, float]:
         """Run over a list of tensors.
 
         Args:
-            addresses: those of the first tensor in the order of ``arrays``, then the next's.
+            addresses: for each of ``arrays`` those of all tensors.
             sizes: number of entries by tensor.
             values: in the order of ``numbers``.
 
@@ -140,9 +140,8 @@ def _source(
 
 def _driver(kinds: Sequence[str], sums: int) -> str:
     """Return the C function that cuts the entries of all tensors evenly among the threads."""
-    width = len(kinds)
     pointers = ", ".join(
-        f"({kind} *)pointers[i * {width} + {j}] + low" for j, kind in enumerate(kinds)
+        f"({kind} *)pointers[{j} * count + i] + low" for j, kind in enumerate(kinds)
     )
     return f"""
 void run(int64_t count, const int64_t *sizes, void *const *pointers, const double *k,

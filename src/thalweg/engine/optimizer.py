@@ -1,6 +1,5 @@
 """The optimiser around a rule: all that a `torch.optim.Optimizer` has to do, done once."""
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 from thalweg.core import registry
 from thalweg.core.errors import UnknownNameError, UsageError
 from thalweg.core.space import Space
-from thalweg.engine import distributed, execution, routing, saving
-from thalweg.engine.execution import EXECUTIONS, Entry, Execution, Turn
+from thalweg.engine import distributed, execution, hyper_parameters, routing, saving
+from thalweg.engine.execution import EXECUTIONS, Execution, Turn
+from thalweg.engine.plan import GroupPlan, Part
 from thalweg.engine.rule import Numbers, Rule, State, has_shared, measures, unknown_hyper
 
 Params = Iterable[Any] | nn.Module
@@ -65,7 +65,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         if rule is None:
             return
         cls.rule, cls.slug, cls.rest, cls.rest_defaults = rule, slug, rest, rest_defaults or {}
-        cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
+        cls.__signature__ = hyper_parameters.signature(cls)  # type: ignore[attr-defined]
         registry.register(
             registry.Part(slug, "rule", name or cls.__name__, reference, cls, space or {})
         )
@@ -80,8 +80,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         fused: bool | None = None,
         **hyper: Any,
     ) -> None:
-        hyper = self._bind(args, hyper)
-        rule, rest = self._split_hyper(hyper)
+        rule, rest = hyper_parameters.split(
+            type(self), hyper_parameters.bind(type(self), args, hyper)
+        )
         if foreach and fused:
             raise UsageError("foreach=True and fused=True exclude each other; choose one")
         if execution not in EXECUTIONS:
@@ -91,8 +92,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.execution: Execution = execution
         self._rest_hyper = rest
         self._module = params if isinstance(params, nn.Module) else None
-        self._plan: list[list[list[Any]]] | None = None
-        self._plan_of: tuple[Any, ...] = ()
+        self._kept_plans: list[GroupPlan] | None = None
+        self._kept_for: tuple[Any, ...] = ()
         self._training_weights: dict[Tensor, Tensor] = {}
         if isinstance(params, nn.Module):
             params = routing.named_parameters(params)
@@ -105,43 +106,10 @@ class RuleOptimizer(torch.optim.Optimizer):
     # Hyper-parameters
 
     @classmethod
-    def _bind(cls, args: tuple[Any, ...], hyper: dict[str, Any]) -> dict[str, Any]:
-        names = list(cls._all_hyper())
-        if len(args) > len(names):
-            raise UsageError(f"{cls.__name__} takes at most {len(names)} hyper-parameters")
-        return {**dict(zip(names, args, strict=False)), **hyper}
-
-    @classmethod
-    def _all_hyper(cls) -> dict[str, Any]:
-        """Return every hyper-parameter with its default, the second rule's with its prefix."""
-        known = _lr_first(cls.rule.fields())
-        if cls.rest is None:
-            return known
-        fields = {**_rule_of(cls.rest).fields(), **cls.rest_defaults}
-        prefixed = {f"{cls.rest.replace('-', '_')}_{key}": fields[key] for key in _lr_first(fields)}
-        return {**known, **prefixed}
-
-    @classmethod
-    def _split_hyper(cls, hyper: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
-        """Return the rule, checked, and the second rule's hyper-parameters, checked."""
-        known = cls._all_hyper()
-        for key in hyper:
-            if key not in known:
-                raise unknown_hyper(cls.__name__, key, known)
-        own = {key: value for key, value in hyper.items() if key in cls.rule.fields()}
-        rule = cls.rule.from_hyper(own)
-        if cls.rest is None:
-            return rule, {}
-        cut = len(cls.rest) + 1
-        others = {key[cut:]: value for key, value in hyper.items() if key not in own}
-        second = _rule_of(cls.rest).from_hyper({**cls.rest_defaults, **others})
-        return rule, dict(vars(second))
-
-    @classmethod
     def check_hyper(cls, **hyper: Any) -> None:
         """Raise a `UsageError` unless these hyper-parameters are known and possible."""
         engine = {"maximize", "execution", "foreach", "fused"}
-        cls._split_hyper({key: value for key, value in hyper.items() if key not in engine})
+        hyper_parameters.split(cls, {k: v for k, v in hyper.items() if k not in engine})
 
     # Parameter groups
 
@@ -160,7 +128,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         group["params"] = params = [params] if isinstance(params, Tensor) else list(params)
         for entry in params:
             _check_parameter(entry)
-        self._plan = None
+        self._kept_plans = None
         slug = group.pop("rule", None)
         if slug is not None:
             self._add(group, slug)
@@ -199,7 +167,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._add({**shared, "params": left}, cast(str, self.rest))
 
     def _add(self, group: dict[str, Any], slug: str) -> None:
-        known = _rule_of(slug)
+        known = hyper_parameters.rule_of(slug)
         if slug == self.slug:
             defaults = {key: self.defaults[key] for key in known.fields()}
         else:
@@ -239,92 +207,61 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        turns = [self._turns(group, plan) for group, plan in zip(*self._planned(), strict=True)]
-        for parts in turns:
-            for part in parts:
-                part.open()
-        if any(measures(_rule_of(group["rule"])) for group in self.param_groups):
+        plans = self._plans()
+        rules = [hyper_parameters.rule_from_group(group) for group in self.param_groups]
+        for group, plan in zip(self.param_groups, plans, strict=True):
+            if group.get("evaluating"):
+                raise UsageError(
+                    "the evaluation weights are in place; call optimizer.train() before a step"
+                )
+            plan.check(type(self).__name__)
+        turns = [plan.open(rule) for plan, rule in zip(plans, rules, strict=True)]
+        self._kept_for = (id(self.state), len(self.state), [len(plan.params) for plan in plans])
+        if any(measures(hyper_parameters.rule_of(group["rule"])) for group in self.param_groups):
             self._measure(turns)
         for group, parts in zip(self.param_groups, turns, strict=True):
-            if has_shared(_rule_of(group["rule"])) and not measures(_rule_of(group["rule"])):
+            if has_shared(hyper_parameters.rule_of(group["rule"])) and not measures(
+                hyper_parameters.rule_of(group["rule"])
+            ):
                 self._advance(group, {})
             for part in parts:
                 execution.update(self._with_numbers(part, group), self.execution)
-                _write_back(part)
+                part.close()
         return loss
 
-    def _planned(self) -> tuple[list[dict[str, Any]], list[list[list[Any]]]]:
-        """Return the groups and, for each, its parameters beside their state dictionaries.
+    def _plans(self) -> list[GroupPlan]:
+        """Return each group's parameters beside their state, kept while nothing replaced them."""
+        sizes = [len(group["params"]) for group in self.param_groups]
+        now = (id(self.state), len(self.state), sizes)
+        if self._kept_plans is None or now != self._kept_for:
+            self._kept_plans = [GroupPlan(group, self.state) for group in self.param_groups]
+        return self._kept_plans
 
-        Looking state up by parameter costs more than the rest of a step on a thousand tensors,
-        so the pairs are kept while the state's dictionary is the same.
-        """
-        now = (id(self.state), len(self.state), [len(g["params"]) for g in self.param_groups])
-        if self._plan is None or now != self._plan_of:
-            self._plan = [
-                [[p, self.state.get(p)] for p in group["params"]] for group in self.param_groups
-            ]
-            self._plan_of = now
-        return self.param_groups, self._plan
-
-    def _turns(self, group: dict[str, Any], plan: list[list[Any]]) -> list["_Part"]:
-        rule = _rule_from_group(group)
-        if group.get("evaluating"):
-            raise UsageError("the evaluation weights are in place; call optimizer.train() first")
-        parts: dict[Any, _Part] = {}
-        fresh = []
-        for pair in plan:
-            p, state = pair
-            g = p.grad
-            if g is None:
-                continue
-            if g.layout is not torch.strided:
-                raise UsageError(
-                    f"{type(self).__name__} takes dense gradients, found a sparse one; make the "
-                    "embedding with sparse=False"
-                )
-            if not state:
-                fresh.append(pair)
-                state = None
-            t = 1 if state is None else state["step"] + 1
-            sharding = distributed.sharding(p)
-            part = parts.get((t, sharding))
-            if part is None:
-                part = parts[t, sharding] = _Part(rule, t, bool(group["maximize"]))
-            part.pairs.append(pair)
-        for pair in fresh:
-            p = pair[0]
-            self.state[p] = pair[1] = {"step": 0, **rule.init(p)}
-        if fresh:
-            self._plan_of = (id(self.state), len(self.state), self._plan_of[2])
-        return list(parts.values())
-
-    def _measure(self, turns: list[list["_Part"]]) -> None:
+    def _measure(self, turns: list[list[Part]]) -> None:
         totals: dict[str, float] = {}
         for group, parts in zip(self.param_groups, turns, strict=True):
             for part in parts:
                 sums = execution.measure(self._with_numbers(part, group), self.execution)
-                first = part.pairs[0][0]
                 for name, value in sums.items():
                     if part.rule.reads == "element":
-                        value = float(distributed.summed(torch.tensor(value), first))
+                        value = float(distributed.summed(torch.tensor(value), part.whole[0]))
                     totals[name] = totals.get(name, 0.0) + value
         for group in self.param_groups:
             self._advance(group, totals)
 
     def _advance(self, group: dict[str, Any], totals: Mapping[str, float]) -> None:
-        rule = _rule_from_group(group)
+        rule = hyper_parameters.rule_from_group(group)
         shared = {name: group[name] for name in rule.shared()}
         rule.advance(shared, totals)
         group.update(shared)
 
-    def _with_numbers(self, part: "_Part", group: dict[str, Any]) -> Turn:
+    def _with_numbers(self, part: Part, group: dict[str, Any]) -> Turn:
         rule = part.rule
         shared = {name: group[name] for name in rule.shared()}
         k = Numbers(lr=rule.lr, weight_decay=rule.weight_decay, **shared)
         vars(k).update(rule.scalars(part.t))
         k.step_size, k.decay = rule.step_and_decay(k)
-        return Turn(rule, part.entries, k, part.maximize)
+        return Turn(rule, part.p, part.g, part.states, k, part.maximize)
 
     # Evaluation weights
 
@@ -345,7 +282,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             if group.get("evaluating", evaluating) == evaluating:
                 continue
-            rule: Any = _rule_from_group(group)
+            rule: Any = hyper_parameters.rule_from_group(group)
             for p in group["params"]:
                 state = self.state.get(p)
                 if not state:
@@ -374,12 +311,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         prepared = saving.prepare(self, state_dict)
         super().load_state_dict(prepared)
         saving.restore_dtypes(self, prepared)
-        self._plan = None
+        self._kept_plans = None
         self._training_weights.clear()
 
     def _fresh_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         """Return the state that a parameter of the group would start with."""
-        return _rule_from_group(group).init(p)
+        return hyper_parameters.rule_from_group(group).init(p)
 
     def state_bytes(self) -> int:
         """Return the bytes that the state takes on this process."""
@@ -400,43 +337,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._plan, self._plan_of, self._module = None, (), None
-
-
-class _Part:
-    """Parameters of one group that share a step count and a sharding."""
-
-    def __init__(self, rule: Rule, t: int, maximize: bool) -> None:
-        self.rule, self.t, self.maximize = rule, t, maximize
-        self.pairs: list[list[Any]] = []
-        self.entries: list[Entry] = []
-
-    def open(self) -> None:
-        """Count the step and collect the tensors to work on."""
-        t, entries = self.t, self.entries
-        whole = self.rule.reads == "tensor" or not distributed.is_distributed(self.pairs[0][0])
-        for p, state in self.pairs:
-            state["step"] = t
-            if whole:
-                entries.append(Entry(p, p.grad, state))
-            else:
-                local = {
-                    name: distributed.local(x) if isinstance(x, Tensor) else x
-                    for name, x in state.items()
-                }
-                entries.append(Entry(distributed.local(p), distributed.local(p.grad), local))
-
-
-def _write_back(part: _Part) -> None:
-    """Carry state that a rule assigned anew from the local parts to the sharded tensors."""
-    for (_, state), entry in zip(part.pairs, part.entries, strict=True):
-        if entry.state is state:
-            return
-        for name, x in state.items():
-            if isinstance(x, Tensor):
-                target = distributed.local(x)
-                if target.data_ptr() != entry.state[name].data_ptr():
-                    target.copy_(entry.state[name])
+        self._kept_plans, self._kept_for, self._module = None, (), None
 
 
 def _check_parameter(entry: Any) -> None:
@@ -456,34 +357,5 @@ def _check_parameter(entry: Any) -> None:
         raise UsageError(f"{label} is the result of an operation; pass the leaf it was made from")
 
 
-def _rule_of(slug: str) -> type[Rule]:
-    return registry.get(slug, "rule").factory.rule  # type: ignore[attr-defined]
-
-
-def _rule_from_group(group: Mapping[str, Any]) -> Rule:
-    known = _rule_of(group["rule"])
-    return known(**{name: group[name] for name in known.fields()})
-
-
 def _has_evaluation(rule: type[Rule]) -> bool:
     return hasattr(rule, "evaluation_weights")
-
-
-def _lr_first(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields in torch's order: lr first, weight_decay where the rule's own end."""
-    own = {key: value for key, value in fields.items() if key not in ("lr", "weight_decay")}
-    return {"lr": fields["lr"], **own, "weight_decay": fields["weight_decay"]}
-
-
-def _signature(cls: type[RuleOptimizer]) -> inspect.Signature:
-    either, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter("params", either)]
-    parameters += [
-        inspect.Parameter(name, either, default=default)
-        for name, default in cls._all_hyper().items()
-    ]
-    settings = {"maximize": False, "execution": "auto", "foreach": None, "fused": None}
-    parameters += [
-        inspect.Parameter(name, keyword, default=default) for name, default in settings.items()
-    ]
-    return inspect.Signature(parameters)

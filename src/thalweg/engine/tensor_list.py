@@ -63,9 +63,7 @@ def _fits(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         return len(kinds) == 2 and kinds[0]
     if name.rstrip("_") in ("addcmul", "addcdiv"):
         return kinds == [True, True]
-    if kwargs and (set(kwargs) != {"alpha"} or not all(kinds)):
-        return False
-    return True
+    return not kwargs or (set(kwargs) == {"alpha"} and all(kinds))
 
 
 def _one_by_one(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -90,30 +88,15 @@ def _method(name: str) -> Callable[..., Any]:
     return call
 
 
+_HAVE_FOREACH = """
+abs add addcdiv addcmul clamp_max clamp_min div exp lerp log maximum minimum mul neg pow
+reciprocal rsqrt sqrt sub
+"""
+
+
 def _foreach_table() -> dict[str, Callable[..., Any]]:
-    names = [
-        "abs",
-        "add",
-        "addcdiv",
-        "addcmul",
-        "clamp_max",
-        "clamp_min",
-        "div",
-        "exp",
-        "lerp",
-        "log",
-        "maximum",
-        "minimum",
-        "mul",
-        "neg",
-        "pow",
-        "reciprocal",
-        "rsqrt",
-        "sqrt",
-        "sub",
-    ]
     table: dict[str, Callable[..., Any]] = {}
-    for name in names:
+    for name in _HAVE_FOREACH.split():
         for form in (name, name + "_"):
             function = getattr(torch, f"_foreach_{form}", None)
             if function is not None:

@@ -22,7 +22,7 @@ class AdEMAMixRule(Rule):
     eps: float = 1e-8
 
     def check(self) -> None:
-        """Refuse a negative alpha, warm-ups below one step, and a slow mean faster than the fast."""
+        """Refuse a negative alpha and warm-ups below one step."""
         super().check()
         require(self, "alpha", self.alpha >= 0, "at least 0")
         for name in ("beta3_warmup", "alpha_warmup"):
