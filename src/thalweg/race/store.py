@@ -126,7 +126,7 @@ class Store:
             return False
         connection = _connect(file)
         try:
-            if not _tables(connection, file):
+            if not _tables(connection):
                 return False
             _check_version(connection, file)
             return True
@@ -284,33 +284,36 @@ class Store:
 
 def _connect(file: Path) -> sqlite3.Connection:
     # Not SQLite's own read-only mode: after a crash the journal has to be rolled back first.
-    connection = sqlite3.connect(file, timeout=30, isolation_level=None)
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
-
-
-def _tables(connection: sqlite3.Connection, file: Path) -> set[str]:
+    connection = None
     try:
-        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        connection = sqlite3.connect(file, timeout=30, isolation_level=None)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
         raise UsageError(
             f"{file} cannot be read as a race ({error}); choose another folder or move it away"
         ) from error
-    return {name for (name,) in found}
+    return connection
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    return {name for (name,) in connection.execute(query)}
 
 
 def _check_version(connection: sqlite3.Connection, file: Path) -> None:
-    tables = _tables(connection, file)
     version = None
-    if {"meta", "run", "curve"} <= tables:
+    if {"meta", "run", "curve"} <= _tables(connection):
         query = "SELECT value FROM meta WHERE key = 'schema_version'"
         found = connection.execute(query).fetchone()
-        version = json.loads(found[0]) if found else None
+        version = found and found[0]
     if version is None:
         raise UsageError(
             f"{file} is not the store of a race; choose another folder or move the file away"
         )
-    if version != SCHEMA_VERSION:
+    if version != str(SCHEMA_VERSION):
         raise UsageError(
             f"{file} has store version {version}, but this version of Thalweg reads and writes "
             f"version {SCHEMA_VERSION}; use the Thalweg that wrote it, or race into a new folder"
