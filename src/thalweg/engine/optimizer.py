@@ -217,15 +217,10 @@ class RuleOptimizer(torch.optim.Optimizer):
             plan.check(type(self).__name__)
         turns = [plan.open(rule) for plan, rule in zip(plans, rules, strict=True)]
         self._kept_for = (id(self.state), len(self.state), [len(plan.params) for plan in plans])
-        if any(measures(hyper_parameters.rule_of(group["rule"])) for group in self.param_groups):
-            self._measure(turns)
+        self._share(rules, turns)
         for group, parts in zip(self.param_groups, turns, strict=True):
-            if has_shared(hyper_parameters.rule_of(group["rule"])) and not measures(
-                hyper_parameters.rule_of(group["rule"])
-            ):
-                self._advance(group, {})
             for part in parts:
-                execution.update(self._with_numbers(part, group), self.execution)
+                execution.update(_turn(part, group), self.execution)
                 part.close()
         return loss
 
@@ -237,31 +232,21 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._kept_plans = [GroupPlan(group, self.state) for group in self.param_groups]
         return self._kept_plans
 
-    def _measure(self, turns: list[list[Part]]) -> None:
+    def _share(self, rules: list[Rule], turns: list[list[Part]]) -> None:
+        """Move on the numbers that groups share, after the sums that they depend on."""
         totals: dict[str, float] = {}
-        for group, parts in zip(self.param_groups, turns, strict=True):
-            for part in parts:
-                sums = execution.measure(self._with_numbers(part, group), self.execution)
-                for name, value in sums.items():
-                    if part.rule.reads == "element":
-                        value = float(distributed.summed(torch.tensor(value), part.whole[0]))
+        for group, rule, parts in zip(self.param_groups, rules, turns, strict=True):
+            for part in parts if measures(type(rule)) else ():
+                for name, value in execution.measure(_turn(part, group), self.execution).items():
+                    if rule.reads == "element":
+                        total = torch.tensor(value, dtype=torch.float64)
+                        value = float(distributed.summed(total, part.whole[0]))
                     totals[name] = totals.get(name, 0.0) + value
-        for group in self.param_groups:
-            self._advance(group, totals)
-
-    def _advance(self, group: dict[str, Any], totals: Mapping[str, float]) -> None:
-        rule = hyper_parameters.rule_from_group(group)
-        shared = {name: group[name] for name in rule.shared()}
-        rule.advance(shared, totals)
-        group.update(shared)
-
-    def _with_numbers(self, part: Part, group: dict[str, Any]) -> Turn:
-        rule = part.rule
-        shared = {name: group[name] for name in rule.shared()}
-        k = Numbers(lr=rule.lr, weight_decay=rule.weight_decay, **shared)
-        vars(k).update(rule.scalars(part.t))
-        k.step_size, k.decay = rule.step_and_decay(k)
-        return Turn(rule, part.p, part.g, part.states, k, part.maximize)
+        for group, rule, parts in zip(self.param_groups, rules, turns, strict=True):
+            if has_shared(type(rule)) and parts:
+                shared = {name: group[name] for name in rule.shared()}
+                rule.advance(shared, totals)
+                group.update(shared)
 
     # Evaluation weights
 
@@ -338,6 +323,16 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._kept_plans, self._kept_for, self._module = None, (), None
+
+
+def _turn(part: Part, group: Mapping[str, Any]) -> Turn:
+    """Return the part with the numbers of its step."""
+    rule = part.rule
+    shared = {name: group[name] for name in rule.shared()}
+    k = Numbers(lr=rule.lr, weight_decay=rule.weight_decay, **shared, **rule.scalars(part.t))
+    step, decay = rule.step_and_decay(k)
+    vars(k).update(step_size=step, decay=decay)
+    return Turn(rule, part.p, part.g, part.states, k, part.maximize)
 
 
 def _check_parameter(entry: Any) -> None:

@@ -115,7 +115,7 @@ def _binary(name: str, reflected: bool = False) -> Callable[[Any, Any], Any]:
 
     def backward(self: TensorList, other: Any) -> Any:
         if name == "sub":
-            return (-self) + other
+            return _call("neg", self) + other
         if name == "truediv":
             return self.reciprocal() * other
         if name in ("add", "mul"):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.proxy import TraceError
 
 from thalweg.core.errors import ThalwegError
 from thalweg.engine.rule import Numbers, Rule, State, structural_fields
@@ -55,7 +56,7 @@ def trace_update(
     """
     record, g, p, s, k = _start(state, numbers, maximize)
     d = _run(lambda: _without_floats(rule).update(g, p, s, k))
-    updated = p * (1 - k.decay) - d * k.step_size
+    updated: Any = p * (1 - k.decay) - d * k.step_size
     return _write(record, state, s, stores={"p": updated}, sums={})
 
 
@@ -75,7 +76,7 @@ class _Poison:
     """Stands for a float field, which a formula may read from ``k`` alone."""
 
     def __init__(self, name: str) -> None:
-        object.__setattr__(self, "_name", name)
+        self._name = name
 
     def _refuse(self, *args: Any) -> Any:
         raise UntraceableError(f"the formula reads self.{self._name}; numbers come from k")
@@ -99,7 +100,8 @@ def _start(
     state: Sequence[str], numbers: Sequence[str], maximize: bool
 ) -> tuple["_Record", Any, Any, State, Numbers]:
     record = _Record()
-    g, p = record.tensor("g"), record.tensor("p")
+    g: Any = record.tensor("g")
+    p: Any = record.tensor("p")
     s = State(**{name: record.tensor(name) for name in state})
     k = Numbers(**{name: record.number(name) for name in numbers})
     return record, -g if maximize else g, p, s, k
@@ -108,7 +110,7 @@ def _start(
 def _run(call: Callable[[], Any]) -> Any:
     try:
         return call()
-    except (fx.proxy.TraceError, TypeError, AttributeError) as error:
+    except (TraceError, TypeError, AttributeError) as error:
         raise UntraceableError(str(error)) from error
 
 

@@ -1,17 +1,16 @@
 """The loss over fixed batches as a function of the weights."""
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from thalweg.core.batch_norm import recalibrate_batch_norm
 from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.core.streams import GlobalStream
 from thalweg.landscape.mix import Mix, Weights
 
 Policy = Literal["frozen", "interpolate", "recalibrate"]
@@ -141,9 +140,8 @@ class Objective:
         # `.data` keeps the version counters, so a graph that the caller still holds stays usable.
         tensors = [t.data for t in [*self._module.parameters(), *self._module.buffers()]]
         copies = [tensor.clone() for tensor in tensors]
-        python, numeric = random.getstate(), np.random.get_state()
-        devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.is_cuda})
-        with torch.random.fork_rng(devices), torch.no_grad():
+        device = tensors[0].device if tensors else "cpu"
+        with GlobalStream(0, device), torch.no_grad():
             try:
                 for module in modes:
                     module.training = False
@@ -153,8 +151,6 @@ class Objective:
                     tensor.copy_(copy)
                 for module, mode in modes.items():
                     module.training = mode
-                random.setstate(python)
-                np.random.set_state(numeric)
 
 
 def check_policy(batch_norm: str, frozen_at: str | None, points: Iterable[str]) -> None:

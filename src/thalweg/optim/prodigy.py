@@ -41,39 +41,46 @@ class ProdigyRule(Rule):
         return {**{name: torch.zeros_like(p) for name in names}, "p0": p.detach().clone()}
 
     def shared(self) -> dict[str, float]:
-        """Return the estimate d of the distance, the last one, the largest, and its numerator."""
-        return {"d": self.d0, "d_last": self.d0, "d_max": self.d0, "d_numerator": 0.0}
+        """Return the estimate d of the distance, its largest value and its numerator; the step.
+
+        ``d`` and ``k`` are this step's until `advance` moves them on to the next one's and
+        leaves this step's in ``d_last`` and ``k_last``.
+        """
+        return {
+            "d": self.d0,
+            "d_last": self.d0,
+            "d_max": self.d0,
+            "d_numerator": 0.0,
+            "k": 1,
+            "k_last": 1,
+        }
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return betas, eps, d0 and the step by which d is multiplied."""
+        """Return the betas, eps and d0."""
+        del t
         beta1, beta2 = self.betas
         beta3 = beta2**0.5 if self.beta3 is None else self.beta3
-        correction = (1 - beta2**t) ** 0.5 / (1 - beta1**t) if self.use_bias_correction else 1.0
-        return {
-            "beta1": beta1,
-            "beta2": beta2,
-            "beta3": beta3,
-            "eps": self.eps,
-            "d0": self.d0,
-            "rate": self.lr * correction,
-        }
+        return {"beta1": beta1, "beta2": beta2, "beta3": beta3, "eps": self.eps, "d0": self.d0}
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
         """Return <g, p0 - p> and |s_next|_1, both scaled as the paper's code has them."""
         g = self._decayed(g, p, k)
         relative = k.d / k.d0
-        moved = s.s * k.beta3 + g * self._weight(relative * k.d, k)
+        rate = self._rate(k, k.k)
+        moved = s.s * k.beta3 + g * self._weight(relative * k.d, rate)
         return {
-            "numerator": (g * (s.p0 - p) * (relative * k.d * k.rate)).sum(),
+            "numerator": (g * (s.p0 - p) * (relative * k.d * rate)).sum(),
             "denominator": moved.abs().sum(),
         }
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
-        """Estimate the distance anew; it never shrinks."""
+        """Estimate the distance anew; it never shrinks. Without any gradient yet, stand still."""
         beta3 = self.betas[1] ** 0.5 if self.beta3 is None else self.beta3
-        shared["d_last"] = shared["d"]
         if measured["denominator"] == 0:
+            shared["d_last"] = 0.0
             return
+        shared["d_last"], shared["k_last"] = shared["d"], shared["k"]
+        shared["k"] += 1
         shared["d_numerator"] = beta3 * shared["d_numerator"] + measured["numerator"]
         estimate = self.d_coef * shared["d_numerator"] / measured["denominator"]
         # Written with the estimate first, so that a NaN is carried on rather than dropped.
@@ -84,14 +91,14 @@ class ProdigyRule(Rule):
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
         """Return d lr, with the d before this step, and the decay that goes with it."""
-        step = k.d_last * k.rate
+        step = k.d_last * self._rate(k, k.k_last)
         return step, step * k.weight_decay if self.decouple else 0.0
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return m / (sqrt(v) + d eps), with the new d."""
         g = self._decayed(g, p, k)
         d = k.d_last
-        s.s.mul_(k.beta3).add_(g * self._weight(d / k.d0 * d, k))
+        s.s.mul_(k.beta3).add_(g * self._weight(d / k.d0 * d, self._rate(k, k.k_last)))
         m = s.exp_avg.mul_(k.beta1).add_(g * (d * (1 - k.beta1)))
         v = s.exp_avg_sq.mul_(k.beta2).add_(g * g * (d * d * (1 - k.beta2)))
         return m / (v.sqrt() + k.d * k.eps)
@@ -99,8 +106,14 @@ class ProdigyRule(Rule):
     def _decayed(self, g: Tensor, p: Tensor, k: Numbers) -> Tensor:
         return g if self.decouple else g + p * k.weight_decay
 
-    def _weight(self, scaled: float, k: Numbers) -> float:
-        return scaled if self.safeguard_warmup else scaled * k.rate
+    def _rate(self, k: Numbers, step: float) -> float:
+        """Return lr, times Adam's bias corrections of that step if asked for."""
+        if not self.use_bias_correction:
+            return k.lr
+        return k.lr * (1 - k.beta2**step) ** 0.5 / (1 - k.beta1**step)
+
+    def _weight(self, scaled: float, rate: float) -> float:
+        return scaled if self.safeguard_warmup else scaled * rate
 
 
 class Prodigy(
@@ -139,7 +152,8 @@ class Prodigy(
         weight_decay: see ``decouple``.
 
     State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``s``, ``p0``, like the parameter; in each group
-    the numbers ``d``, ``d_last``, ``d_max`` and ``d_numerator``.
+    the numbers ``d``, ``d_max``, ``d_numerator`` and ``k``, and ``d_last`` and ``k_last`` of the last
+    step.
 
     Reference: Mishchenko & Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
     ICML 2024, arXiv 2306.06101; the recursions are those of the authors' code, whose scaling by

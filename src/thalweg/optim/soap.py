@@ -94,7 +94,7 @@ class SOAPRule(Rule):
 
     def _gather_factors(self, g: Tensor, s: State, k: Numbers, axes: list[int]) -> None:
         for axis in axes:
-            flat = g.movedim(axis, 0).flatten(1).to(_factor(s, axis).dtype)
+            flat = g.movedim(axis, 0).reshape(g.shape[axis], -1).to(_factor(s, axis).dtype)
             _factor(s, axis).lerp_(flat @ flat.mT, 1 - k.shampoo_beta)
 
     def _shape(self, p: Tensor) -> tuple[int, ...]:
@@ -123,7 +123,7 @@ def _rotate(x: Tensor, s: State, axes: list[int], back: bool = False) -> Tensor:
     dtype = x.dtype
     for axis in axes:
         basis = _basis(s, axis)
-        turned = torch.tensordot(x.to(basis.dtype), basis, dims=([axis], [1 if back else 0]))
+        turned = x.to(basis.dtype).movedim(axis, -1) @ (basis.mT if back else basis)
         x = turned.movedim(-1, axis)
     return x.to(dtype)
 

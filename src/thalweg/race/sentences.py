@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from thalweg.race.score import MINIMUM_SEEDS
-
-if TYPE_CHECKING:
-    from thalweg.race.verdict import Pair, Standing, Verdict
+from thalweg.race.verdict import Pair, Standing, Verdict
 
 
 def tell(verdict: Verdict, trials: int) -> Iterator[str]:
