@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from thalweg.train.result import Point as CurvePoint
+from thalweg.train.result import Status
+
+__all__ = ["COLUMNS", "TIME_COLUMNS", "CurvePoint", "Phase", "RunRow", "Status", "best_trial"]
+
 Phase = Literal["target", "tune", "final"]
-Status = Literal["ok", "diverged", "failed"]
 
 COLUMNS = (
     "entrant",
@@ -30,23 +34,6 @@ COLUMNS = (
 
 TIME_COLUMNS = ("seconds_to_target", "seconds_per_step")
 """The columns that two runs of the same command need not share."""
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One evaluation of a run.
-
-    Attributes:
-        step: updates done.
-        seconds: training time so far (evaluation excluded).
-        train_loss: the training loss at that step; NaN is kept.
-        metric: the workload's metric on the validation set; NaN is kept.
-    """
-
-    step: int
-    seconds: float
-    train_loss: float
-    metric: float
 
 
 @dataclass(frozen=True)
@@ -112,22 +99,6 @@ class RunRow:
             and self.final_metric is not None
             and math.isfinite(self.final_metric)
         )
-
-
-def first_hit(
-    curve: Iterable[CurvePoint], target: float | None, higher_is_better: bool
-) -> tuple[int | None, float | None]:
-    """Return the step and the seconds of the first evaluation that meets the target.
-
-    Meeting it means ``metric >= target`` where higher is better, ``metric <= target`` otherwise;
-    NaN never does. Both are None without a target and where it was not met.
-    """
-    if target is None:
-        return None, None
-    for point in curve:
-        if (point.metric >= target) if higher_is_better else (point.metric <= target):
-            return point.step, point.seconds
-    return None, None
 
 
 def best_trial(rows: Sequence[RunRow], higher_is_better: bool) -> RunRow | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from thalweg.race.score import MINIMUM_SEEDS
-from thalweg.race.verdict import Pair, Standing, Verdict
+from thalweg.race.standings import Pair, Standing, Verdict
 
 
 def tell(verdict: Verdict, trials: int) -> Iterator[str]:

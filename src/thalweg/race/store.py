@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from thalweg.core.errors import UsageError
-from thalweg.race.rows import CurvePoint, RunRow, best_trial, first_hit
+from thalweg.race.rows import CurvePoint, RunRow, best_trial
 
 SCHEMA_VERSION = 1
 FILE_NAME = "race.sqlite"
@@ -236,13 +236,13 @@ class Store:
             self._connection.execute(f"INSERT INTO run VALUES ({marks})", packed)
             self._connection.executemany("INSERT INTO curve VALUES (?, ?, ?, ?, ?)", points)
 
-    def set_target(self, target: dict[str, Any]) -> None:
-        """Set the target and find, for every run so far, when it was met; in one transaction."""
-        higher = self.workload()["higher_is_better"]
-        hits = [
-            (*first_hit(self.curve(row.run_id), target["value"], higher), row.run_id)
-            for row in self.runs()
-        ]
+    def set_target(
+        self,
+        target: dict[str, Any],
+        reached: dict[str, tuple[int | None, float | None]],
+    ) -> None:
+        """Set the target and when each run so far met it (step and seconds), in one transaction."""
+        hits = [(*hit, run_id) for run_id, hit in reached.items()]
         with self._transaction():
             self._put(target=target)
             self._connection.executemany(
