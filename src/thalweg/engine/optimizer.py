@@ -178,6 +178,13 @@ class RuleOptimizer(torch.optim.Optimizer):
             if key not in fields and key not in _OWN_KEYS and key != "initial_lr":
                 raise unknown_hyper(f"a group of {type(self).__name__}", key, fields)
         rule = known.from_hyper({**defaults, **hyper})
+        for entry in group["params"]:
+            p = entry[1] if isinstance(entry, tuple) else entry
+            if not rule.takes(p):
+                raise UsageError(
+                    f'"{slug}" cannot take a parameter of shape {tuple(p.shape)}; leave '
+                    f'rule="{slug}" out of the group, and it is routed to another rule'
+                )
         group = {**group, **vars(rule), **rule.shared(), "rule": slug}
         group.setdefault("maximize", self.defaults["maximize"])
         if _has_evaluation(known):

@@ -1,0 +1,49 @@
+"""One of the two processes of the sharding check."""
+
+import importlib
+import sys
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+from thalweg.testing.subject import Subject, Trial, assert_close, gradient, parameters
+
+NAMES = ("hidden.weight", "hidden.bias", "scale", "conv.weight")
+
+
+def main(meeting: str, rank: int, modules: str, slugs: list[str]) -> None:
+    """Join the other process and run every rule sharded and dense."""
+    for module in modules.split(","):
+        importlib.import_module(module)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    for slug in slugs:
+        for way in ("auto", "loop"):
+            compare(Subject(slug), way, mesh)
+    dist.destroy_process_group()
+
+
+def compare(subject: Subject, way: str, mesh: object) -> None:
+    """Raise unless six sharded steps equal six dense ones."""
+    hyper = {"weight_decay": 0.1, "execution": way}
+    dense = Trial.start(subject, names=NAMES, **hyper)
+    dense.advance(6)
+    placed = {name: [Replicate()] if name == "scale" else [Shard(0)] for name in NAMES}
+    params = {
+        name: distribute_tensor(p.detach(), mesh, placed[name]).requires_grad_()  # type: ignore[arg-type]
+        for name, p in parameters(names=NAMES).items()
+    }
+    optimizer = subject.build(list(params.items()), **hyper)
+    for step in range(6):
+        for name, p in params.items():
+            p.grad = distribute_tensor(gradient(name, step), mesh, placed[name])  # type: ignore[arg-type]
+        optimizer.step()
+    whole = {name: p.detach().full_tensor() for name, p in params.items()}
+    assert_close(whole, dense.values(), 1e-11, f"{subject.slug} sharded, {way}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:])
