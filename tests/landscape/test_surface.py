@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from thalweg.core.errors import UsageError
-from thalweg.landscape import DegenerateError, Objective, lines, plane
+from thalweg.landscape import DegenerateError, Objective, lines, plane, spanning
 
 
 def draw(*shape, seed=0):
@@ -194,3 +194,21 @@ def test_bad_requests_are_refused(objective, points):
         plane(objective, {**points, "b": {"w": torch.full((5,), math.nan)}})
     with pytest.raises(UsageError, match='"b" lack "w"'):
         lines(objective, {**points, "b": {}})
+
+
+def test_the_first_points_that_span_a_plane_are_found():
+    model = Vector(2)
+    values = {
+        "origin": [0.0, 0.0],
+        "again": [0.0, 0.0],
+        "one": [1.0, 1.0],
+        "two": [2.0, 2.0],
+        "off": [1.0, 0.0],
+        "late": [0.0, 1.0],
+    }
+    points = {name: {"w": torch.tensor(value).double()} for name, value in values.items()}
+    assert spanning(model, points) == ("origin", "one", "off")
+    del points["off"], points["late"]
+    assert spanning(model, points) == ("origin", "one")
+    assert spanning(model, {name: points[name] for name in ("origin", "again")}) == ("origin",)
+    assert spanning(model, {}) == ()

@@ -1,6 +1,6 @@
 """What the loss looks like around and between solutions, measured exactly."""
 
-from thalweg.landscape.geometry import DegenerateError
+from thalweg.landscape.geometry import DegenerateError, spanning
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import POLICIES, Objective, Policy
 from thalweg.landscape.surface import Line, Plane, lines, plane
@@ -15,4 +15,5 @@ __all__ = [
     "Weights",
     "lines",
     "plane",
+    "spanning",
 ]

@@ -111,3 +111,24 @@ def check_distinct(names: list[str], vectors: list[Vector], shape: str) -> None:
             "goes through them; leave one out",
             tuple(names[i] for i in distinct),
         )
+
+
+def spanning(model: nn.Module, points: Mapping[str, Weights]) -> tuple[str, ...]:
+    """Return the first points, in their order, that span a plane, or a line if none do.
+
+    Three names are ready for `plane`, two for `lines`; one is left if all points coincide.
+
+    Raises:
+        UsageError: weights that are not the model's, or not finite.
+    """
+    names = list(points)
+    vectors = vectors_of(model, points)
+    least = rounding(vectors) if vectors else 0.0
+    kept: list[int] = []
+    for i, vector in enumerate(vectors):
+        new = all(distance(vectors[j], vector) > least for j in kept)
+        if new and (len(kept) < 2 or frame(vectors[kept[0]], vector, vectors[kept[1]])[2] > least):
+            kept.append(i)
+        if len(kept) == 3:
+            break
+    return tuple(names[i] for i in kept)
