@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
+from thalweg.engine.distributed import gathered
 from thalweg.testing.subject import Subject, Trial, assert_close, gradient, parameters
 
 NAMES = ("hidden.weight", "hidden.bias", "scale", "conv.weight")
@@ -41,7 +42,7 @@ def compare(subject: Subject, way: str, mesh: object) -> None:
         for name, p in params.items():
             p.grad = distribute_tensor(gradient(name, step), mesh, placed[name])  # type: ignore[arg-type]
         optimizer.step()
-    whole = {name: p.detach().full_tensor() for name, p in params.items()}
+    whole = {name: gathered(p.detach()) for name, p in params.items()}
     assert_close(whole, dense.values(), 1e-11, f"{subject.slug} sharded, {way}")
 
 
