@@ -28,16 +28,19 @@ from mutations import Mutant, mutants
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "thalweg"
 
-# Mathematics outside optim/ that is part of a rule's formula, and the rule whose tests see it.
-SHARED = {"engine/linear_algebra.py": "muon", "engine/numeric.py": "lion"}
+# Mathematics outside optim/ that is part of rules' formulas, and what the tests of it are about.
+SHARED = {
+    "engine/linear_algebra.py": ("muon", "soap", "newton_schulz"),
+    "engine/numeric.py": ("lion",),
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A mutant of one file, for one rule's tests; no mutant is the file as it is."""
+    """A mutant of one file, and the subjects of the tests to run; None is the file as it is."""
 
     label: str
-    rule: str
+    subjects: tuple[str, ...]
     file: str
     mutant: Mutant | None
 
@@ -65,7 +68,7 @@ def main() -> int:
     chosen = {label: files[label] for label in (options.rule or files)}
     jobs, excused = _jobs(chosen)
     with _Pool(options.jobs) as pool:
-        baseline = [Job(label, rule, file, None) for label, (file, rule) in chosen.items()]
+        baseline = [Job(label, subjects, file, None) for label, (file, subjects) in chosen.items()]
         for answer in pool.run(baseline):
             if answer.status != "passed":
                 _say(f"{answer.job.label}: the tests fail on the rule as it is\n{answer.output}")
@@ -74,14 +77,22 @@ def main() -> int:
     return _report(chosen, answers, excused, whole=not options.rule)
 
 
-def _files() -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield (label, (file in the package, slug of the rule whose tests to run))."""
+Files = dict[str, tuple[str, tuple[str, ...]]]
+
+
+def _files() -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+    """Yield (label, (file in the package, subjects of the tests to run))."""
     for path in sorted((PACKAGE / "optim").glob("*.py")):
         slug = _slug(path.read_text())
         if slug is not None:
-            yield slug, (f"optim/{path.name}", slug)
-    for file, slug in SHARED.items():
-        yield Path(file).stem, (file, slug)
+            yield slug, (f"optim/{path.name}", _subjects(slug))
+    for file, subjects in SHARED.items():
+        yield Path(file).stem, (file, subjects)
+
+
+def _subjects(slug: str) -> tuple[str, ...]:
+    """Return the spellings of a rule in the names and ids of tests."""
+    return slug, slug.replace("-", "_"), slug.removesuffix("-adamw").replace("-", "_")
 
 
 def _slug(source: str) -> str | None:
@@ -91,20 +102,20 @@ def _slug(source: str) -> str | None:
     return None
 
 
-def _jobs(chosen: dict[str, tuple[str, str]]) -> tuple[list[Job], dict[str, int]]:
+def _jobs(chosen: Files) -> tuple[list[Job], dict[str, int]]:
     """Return the jobs, and how many mutants of each label are excused as equivalent."""
     jobs: list[Job] = []
     excused: dict[str, int] = defaultdict(int)
-    for label, (file, rule) in chosen.items():
+    for label, (file, subjects) in chosen.items():
         for mutant in mutants((PACKAGE / file).read_text()):
             if (file, mutant.change) in EQUIVALENT:
                 excused[label] += 1
             else:
-                jobs.append(Job(label, rule, file, mutant))
+                jobs.append(Job(label, subjects, file, mutant))
     return jobs, excused
 
 
-def _stale(chosen: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
+def _stale(chosen: Files) -> list[tuple[str, str]]:
     """Return the entries of the list of equivalent mutants that match none."""
     found = {
         (file, mutant.change)
@@ -115,7 +126,7 @@ def _stale(chosen: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _report(
-    chosen: dict[str, tuple[str, str]],
+    chosen: Files,
     answers: list[Answer],
     excused: dict[str, int],
     whole: bool,
@@ -220,7 +231,7 @@ def _serve(
             return
         source = None if job.mutant is None else job.mutant.source
         worker.stdin.write(
-            json.dumps({"file": job.file, "source": source, "rule": job.rule}) + "\n"
+            json.dumps({"file": job.file, "source": source, "subjects": job.subjects}) + "\n"
         )
         worker.stdin.flush()
         line = worker.stdout.readline()

@@ -1,11 +1,12 @@
 """A process that has imported torch already, and forks once for each mutant.
 
 Reads jobs from its standard input, one JSON object a line: `file` (inside the copied package),
-`source` (what to put there; null for nothing) and `rule`. Answers on its standard output with
+`source` (what to put there; null for nothing) and `subjects`. Answers on its standard output with
 `status` ("passed", "failed", "timeout" or "error"), `seconds` and `output`.
 """
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,13 +23,12 @@ FILES = ("test_reference.py", "test_golden.py", "test_against_torch.py")
 LIMIT = 60.0  # seconds; a mutant that runs longer is noticed by anyone
 
 
-class _OneRule:
-    """Keeps the tests that concern one rule, in the execution that reads its source as it is."""
+class _About:
+    """Keeps the tests about some subjects, in the execution that runs a formula as it is."""
 
-    def __init__(self, rule: str) -> None:
-        words = {rule, rule.replace("-", "_"), rule.split("-adamw")[0].replace("-", "_")}
-        # A test of the rule says so in its name or id, as a whole word.
-        either = "|".join(map(re.escape, sorted(words)))
+    def __init__(self, subjects: list[str]) -> None:
+        # A test says what it is about in its name or id, as a whole word.
+        either = "|".join(map(re.escape, subjects))
         self.wanted = re.compile(rf"(?<![a-z])({either})(?![a-z])")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -37,7 +38,7 @@ class _OneRule:
             if self.wanted.search(item.name.removeprefix("test_"))
             and not item.name.endswith(("-foreach]", "-compiled]"))
         ]
-        assert items, "no test concerns the rule"
+        assert items, "no test is about the file"
 
 
 def main() -> None:
@@ -68,10 +69,12 @@ def _warm_up(root: Path) -> None:
     torch.optim.AdamW([p], foreach=False).step()
     for name in [name for name in sys.modules if name.split(".")[0] == "thalweg"]:
         del sys.modules[name]
+    gc.collect()
+    gc.freeze()  # children need not look through what they inherit
 
 
-def _run(root: Path, job: dict[str, str | None]) -> dict[str, str | float]:
-    path = root / "src" / "thalweg" / str(job["file"])
+def _run(root: Path, job: dict[str, Any]) -> dict[str, str | float]:
+    path = root / "src" / "thalweg" / job["file"]
     original = path.read_text()
     source = job["source"]
     start = time.perf_counter()
@@ -81,7 +84,7 @@ def _run(root: Path, job: dict[str, str | None]) -> dict[str, str | float]:
                 path.write_text(source)
             child = os.fork()
             if child == 0:
-                _test(root, str(job["rule"]), output.fileno())
+                _test(root, job["subjects"], output.fileno())
             status = _wait(child)
         finally:
             path.write_text(original)
@@ -90,8 +93,8 @@ def _run(root: Path, job: dict[str, str | None]) -> dict[str, str | float]:
     return {"status": status, "seconds": time.perf_counter() - start, "output": text[-4000:]}
 
 
-def _test(root: Path, rule: str, output: int) -> None:
-    """Run the rule's tests in this child and end it."""
+def _test(root: Path, subjects: list[str], output: int) -> None:
+    """Run the tests in this child and end it."""
     code = 3
     with contextlib.suppress(BaseException):
         os.dup2(output, 1)
@@ -99,7 +102,8 @@ def _test(root: Path, rule: str, output: int) -> None:
         os.chdir(root)
         tests = [str(root / "tests" / "optim" / name) for name in FILES]
         options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--tb=line"]
-        code = int(pytest.main([*options, *tests], plugins=[_OneRule(rule)]))
+        options += ["-p", "no:unraisableexception", "-p", "no:threadexception"]
+        code = int(pytest.main([*options, *tests], plugins=[_About(subjects)]))
         sys.stdout.flush()
     os._exit(code)
 

@@ -16,9 +16,9 @@ def beta3_at(t: int, beta1: float, beta3: float, warmup: int | None, offset: flo
     if warmup is None or t >= warmup:
         return beta3
     with np.errstate(divide="ignore"):
-        first, last = (np.log(0.5) / np.log(beta + offset) - 1 for beta in (beta1, beta3))
-    half_life = 1 + (1 - t / warmup) * first + (t / warmup) * last
-    return float(0.5 ** (1 / half_life))
+        first, last = (np.log(0.5) / np.log(beta + offset) for beta in (beta1, beta3))
+        half_life = (1 - t / warmup) * first + (t / warmup) * last
+        return float(0.5 ** (1 / half_life))
 
 
 def alpha_at(t: int, alpha: float, warmup: int | None) -> float:

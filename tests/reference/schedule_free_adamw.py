@@ -35,7 +35,7 @@ def schedule_free_adamw(
         largest = max(largest, step)
         weight = t**r * largest**weight_lr_power
         total += weight
-        c = weight / total
+        c = weight / total if total > 0 else 0.0  # nothing moved yet
         for i, g in enumerate(gradient(t, y)):
             v[i] = b2 * v[i] + (1 - b2) * g**2
             d = g / (np.sqrt(v[i] / (1 - b2**t)) + eps) + weight_decay * y[i]

@@ -61,11 +61,11 @@ class Setting:
         return script
 
 
-def _late_drop(t: int) -> float:
-    return 0.1 if t <= 12 else 0.03
+def _up_and_down(t: int) -> float:
+    return 0.0 if t == 1 else 0.1 if t <= 8 else 0.2 if t <= 14 else 0.03
 
 
-_MATRICES: tuple[Shape, ...] = ((), (5,), (3, 4), (5, 2), (2, 3, 2, 2))
+_MATRICES: tuple[Shape, ...] = ((), (5,), (3, 4), (5, 2), (3, 1), (2, 3, 2, 2))
 _FACTORS: tuple[Shape, ...] = ((4,), (3, 4), (3, 3), (2, 3, 2, 2))
 
 SETTINGS = [
@@ -142,7 +142,19 @@ SETTINGS = [
     Setting(
         "ademamix",
         "one-average",
-        {"lr": 0.03, "betas": (0.0, 0.9, 0.98), "alpha": 3.0, "eps": 1e-6, "alpha_warmup": 8},
+        {
+            "lr": 0.03,
+            "betas": (0.0, 0.9, 0.98),
+            "alpha": 3.0,
+            "eps": 1e-6,
+            "alpha_warmup": 8,
+            "beta3_warmup": 16,
+        },
+    ),
+    Setting(
+        "ademamix",
+        "no-average",
+        {"lr": 0.03, "betas": (0.0, 0.9, 0.0), "alpha": 3.0, "beta3_warmup": 5},
     ),
     Setting(
         "ademamix",
@@ -171,7 +183,7 @@ SETTINGS = [
     Setting(
         "schedule-free-adamw",
         "scheduled",
-        {"lr": _late_drop, "betas": (0.95, 0.9), "eps": 1e-6, "weight_lr_power": 1.0},
+        {"lr": _up_and_down, "betas": (0.95, 0.9), "eps": 1e-6, "weight_lr_power": 1.0},
     ),
     Setting(
         "prodigy",
