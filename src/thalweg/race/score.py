@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 RESAMPLES = 20_000
 LEVEL = 0.05
@@ -115,7 +115,13 @@ class Comparison:
         return self.low > 0.5 if self.direction > 0 else self.high < 0.5
 
 
-def compare(x: Scores, y: Scores, rng: np.random.Generator, resolution: float = 0.0) -> Comparison:
+def compare(
+    x: Scores,
+    y: Scores,
+    rng: np.random.Generator,
+    resolution: float = 0.0,
+    resamples: int = RESAMPLES,
+) -> Comparison:
     """Compare two entrants' final runs over the same n seeds.
 
     The test is ``t = (mean x - mean y) / se`` with Welch's degrees of freedom, where ``se`` is the
@@ -136,8 +142,9 @@ def compare(x: Scores, y: Scores, rng: np.random.Generator, resolution: float = 
         y: scores of n runs, same seeds in the same order.
         rng: draws the bootstrap's resamples.
         resolution: the step in which the metric changes, if it is coarse (`resolution_of`).
+        resamples: bootstrap resamples for the interval of the probability.
     """
-    low, high = probability_interval(x, y, rng)
+    low, high = probability_interval(x, y, rng, resamples)
     a, b = _substituted(x, y)
     n = len(a)
     difference = float(a.mean() - b.mean())
@@ -155,9 +162,9 @@ def compare(x: Scores, y: Scores, rng: np.random.Generator, resolution: float = 
             p_value = 1.0
         else:
             freedom = variances.sum() ** 2 / (variances**2).sum() * (n - 1)
-            p_value = float(2 * stats.t.sf(abs(difference) / math.sqrt(variance), freedom))
+            p_value = float(2 * special.stdtr(freedom, -abs(difference) / math.sqrt(variance)))
             if np.isfinite(x).all() and np.isfinite(y).all():
-                margin = float(stats.t.isf(LEVEL / 2, freedom) * math.sqrt(variance))
+                margin = float(-special.stdtrit(freedom, LEVEL / 2) * math.sqrt(variance))
     return Comparison(
         probability=probability_of_improvement(x, y),
         low=low,

@@ -1,0 +1,150 @@
+"""What a race is asked to do, and how that is told apart from another race."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg._version import __version__
+from thalweg.core.checks import check_number, check_whole
+from thalweg.core.errors import UsageError
+from thalweg.race.entrants import Entrant
+from thalweg.recipe import Recipe
+from thalweg.train.settings import Settings, resolve
+from thalweg.workload import Workload
+
+
+@dataclass(frozen=True)
+class RaceConfig:
+    """A race to run, or to continue.
+
+    Attributes:
+        workload: the name of a workload, or the path of a task file.
+        entrants: who takes part; see `thalweg.race.entrants.parse_entrants`.
+        out: the folder of the race, made if it is not there.
+        trials: tuning trials of each entrant.
+        seeds: final runs of each entrant's best trial; fewer than 3 separate nothing.
+        steps: steps of every run; the workload's by default.
+        seed: of everything random in the race.
+        target: the metric that counts as reached; see `thalweg.race.target`.
+        evaluate_every: steps between evaluations; the workload's by default.
+        device: as in `thalweg.train.fit`.
+        precision: as in `thalweg.train.fit`.
+        threads: torch's threads; on continuing, those that the race began with.
+    """
+
+    workload: str
+    entrants: tuple[Entrant, ...]
+    out: Path
+    trials: int = 8
+    seeds: int = 5
+    steps: int | None = None
+    seed: int = 0
+    target: float | None = None
+    evaluate_every: int | None = None
+    device: str | None = None
+    precision: str = "float32"
+    threads: int | None = None
+
+    def check(self) -> None:
+        """Check what can be checked without the workload.
+
+        Raises:
+            UsageError: a number is out of range, two entrants share a name, or a recipe does not
+                parse.
+        """
+        check_whole("trials", self.trials, least=1)
+        check_whole("seeds", self.seeds, least=1)
+        check_whole("seed", self.seed, least=0)
+        if self.steps is not None:
+            check_whole("steps", self.steps, least=1)
+        if self.target is not None:
+            check_number("target", self.target, "(-inf, inf)")
+        if not self.entrants:
+            raise UsageError("a race needs at least one entrant; name a recipe such as adamw")
+        names = [entrant.name for entrant in self.entrants]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f'two entrants are called "{name}"; give each its own name')
+        for entrant in self.entrants:
+            Recipe.parse(entrant.recipe)
+
+    def settings(self, workload: Workload) -> Settings:
+        """Return the settings of a run, with the workload's and the machine's defaults."""
+        return resolve(
+            workload,
+            steps=self.steps,
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
+            compile=False,
+            accumulate=1,
+            evaluate_every=self.evaluate_every,
+            checkpoint_every=None,
+            target=self.target,
+            threads=self.threads,
+        )
+
+    def resolved(self, workload: Workload) -> dict[str, Any]:
+        """Return everything that decides the race's numbers, as `Store.config` keeps it."""
+        settings = self.settings(workload)
+        file = workload.source_file
+        return {
+            "workload": file or workload.name,
+            "workload_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            if file
+            else None,
+            "entrants": [
+                {"name": entrant.name, "recipe": str(Recipe.parse(entrant.recipe))}
+                for entrant in self.entrants
+            ],
+            "trials": self.trials,
+            "seeds": self.seeds,
+            "steps": settings.steps,
+            "seed": self.seed,
+            "target": None if self.target is None else float(self.target),
+            "evaluate_every": settings.evaluate_every,
+            "device": str(settings.device),
+            "precision": self.precision,
+            "threads": self.threads or torch.get_num_threads(),
+            "thalweg": __version__,
+            "torch": torch.__version__,
+        }
+
+
+def differences(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """Return, for each setting in which two resolved configurations differ, both in words."""
+    found = []
+    for key in {**begun, **asked}:
+        was, now = begun.get(key), asked.get(key)
+        if was == now:
+            continue
+        if key == "entrants":
+            found += _entrant_differences(was or [], now or [])
+        elif key == "workload_sha256":
+            found.append("the content of the task file has changed")
+        else:
+            name = {"thalweg": "Thalweg's version", "torch": "torch's version"}.get(key, key)
+            found.append(f"{name} was {_word(was)} and is {_word(now)}")
+    return found
+
+
+def _entrant_differences(was: list[dict[str, str]], now: list[dict[str, str]]) -> list[str]:
+    before = {one["name"]: one["recipe"] for one in was}
+    after = {one["name"]: one["recipe"] for one in now}
+    found = [f'the entrant "{name}" is missing' for name in before if name not in after]
+    found += [f'the entrant "{name}" is new' for name in after if name not in before]
+    found += [
+        f'the entrant "{name}" was {before[name]} and is {after[name]}'
+        for name in before
+        if name in after and before[name] != after[name]
+    ]
+    return found or ["the entrants' order has changed"]
+
+
+def _word(value: Any) -> str:
+    return "not set" if value is None else str(value)

@@ -1,0 +1,109 @@
+"""Which runs a race consists of, in which order, with which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thalweg.core.seeds import derive_seed
+from thalweg.core.space import Space
+from thalweg.race.entrants import Entrant
+from thalweg.race.rows import Phase, RunRow
+from thalweg.race.search import trials as search_trials
+from thalweg.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to be done.
+
+    Attributes:
+        run_id: as in `thalweg.race.rows.RunRow`, like all that follow.
+        entrant: whose it is.
+        phase: ``target``, ``tune`` or ``final``.
+        number: the trial, or the place of the seed, from 0.
+        trial: the trial that it is or repeats.
+        seed: the run's seed.
+        recipe: the recipe to run, filled in.
+        hyper: the tuned values.
+        position: where they lie in their spaces.
+    """
+
+    run_id: str
+    entrant: str
+    phase: Phase
+    number: int
+    trial: int
+    seed: int
+    recipe: str
+    hyper: dict[str, Any]
+    position: dict[str, float]
+
+
+def run_seed(seed: int, *stream: str | int) -> int:
+    """Return a seed for a run: derived from the race's, short enough to be typed."""
+    return derive_seed(seed, *stream) >> 32
+
+
+def space_of(entrant: Entrant) -> Mapping[str, Space]:
+    """Return the search space of an entrant: what its recipe leaves open."""
+    return Recipe.parse(entrant.recipe).space()
+
+
+def plan_trials(
+    entrants: Sequence[Entrant], baseline: Entrant | None, trials: int, seed: int
+) -> list[Planned]:
+    """Return the tuning runs, round by round over the entrants, a hidden baseline first.
+
+    All share one run seed, so that every trial of every entrant starts from the same weights and
+    sees the same batches.
+    """
+    shared = run_seed(seed, "tune")
+    planned: list[tuple[int, Planned]] = []
+    studies: list[tuple[Phase, int, Entrant]] = [("tune", i, one) for i, one in enumerate(entrants)]
+    if baseline is not None:
+        studies.insert(0, ("target", 0, baseline))
+    for phase, index, entrant in studies:
+        recipe = Recipe.parse(entrant.recipe)
+        for trial, point in enumerate(search_trials(recipe.space(), trials, seed)):
+            run = Planned(
+                run_id=f"{phase}-{index:02d}-{trial:03d}",
+                entrant=entrant.name,
+                phase=phase,
+                number=trial,
+                trial=trial,
+                seed=shared,
+                recipe=str(recipe.filled(point.hyper)),
+                hyper=point.hyper,
+                position=point.position,
+            )
+            planned.append((trial, run))
+    return [run for _, run in sorted(planned, key=lambda pair: pair[0])]
+
+
+def plan_finals(
+    entrants: Sequence[Entrant], best: Mapping[str, RunRow | None], seeds: int, seed: int
+) -> list[Planned]:
+    """Return the final runs, seed by seed over the entrants.
+
+    Each repeats its entrant's best trial under a fresh seed, the same seed for all entrants. An
+    entrant without one is planned with its own recipe, for the record only.
+    """
+    planned = []
+    for number in range(seeds):
+        for index, entrant in enumerate(entrants):
+            chosen = best[entrant.name]
+            run = Planned(
+                run_id=f"final-{index:02d}-{number:03d}",
+                entrant=entrant.name,
+                phase="final",
+                number=number,
+                trial=chosen.trial if chosen else 0,
+                seed=run_seed(seed, "final", number),
+                recipe=chosen.recipe if chosen else entrant.recipe,
+                hyper=chosen.hyper if chosen else {},
+                position=chosen.position if chosen else {},
+            )
+            planned.append(run)
+    return planned
