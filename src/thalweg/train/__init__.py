@@ -1,0 +1,15 @@
+"""The training loop: deterministic, resumable, and watched by callbacks.
+
+One function does it::
+
+    from thalweg import train
+
+    result = train.fit("digits", "sgd(lr=0.1, momentum=0.9) + cosine")
+"""
+
+from thalweg.train.events import Callback
+from thalweg.train.fit import fit
+from thalweg.train.result import Point, Result
+from thalweg.train.run import Run
+
+__all__ = ["Callback", "Point", "Result", "Run", "fit"]

@@ -1,0 +1,114 @@
+"""One training step: the gradient of a batch, by micro-batches, and the update."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.core.errors import UsageError
+from thalweg.train.settings import PRECISIONS, Settings
+from thalweg.workload import Workload
+from thalweg.workload.batch import sample_count, split
+from thalweg.workload.check import check_loss
+
+
+def autocast(settings: Settings) -> AbstractContextManager[Any]:
+    """Return the context in which the model runs: automatic mixed precision, or nothing."""
+    if settings.precision == "float32":
+        return nullcontext()
+    return torch.autocast(settings.device.type, PRECISIONS[settings.precision])
+
+
+class Stepper:
+    r"""Makes training steps.
+
+    With ``accumulate`` micro-batches of :math:`n_i` of the batch's n samples, the gradient is that
+    of :math:`\sum_i (n_i / n) L_i`, which is the full batch's up to rounding (batch norm sees
+    micro-batches, though). Every step calls ``optimizer.step(closure)``, where the closure
+    computes the gradient of the same batch anew, so optimisers that look twice work; the loss of a
+    step is that of the first look. In float16 the loss is scaled, the gradient unscaled before the
+    update, and an update whose gradient overflowed is left out (``torch.amp.GradScaler``), which
+    rules such optimisers out.
+
+    Raises:
+        UsageError: an optimiser that needs a closure in float16.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        settings: Settings,
+    ) -> None:
+        self.scaler: torch.amp.GradScaler | None = None
+        if settings.precision == "float16":
+            if needs(optimizer, "needs_closure") or isinstance(optimizer, torch.optim.LBFGS):
+                raise UsageError(
+                    f"{type(optimizer).__name__} computes the gradient more than once in a step, "
+                    'which the scaled loss of float16 does not allow; use precision="bfloat16" '
+                    'or "float32"'
+                )
+            self.scaler = torch.amp.GradScaler(settings.device.type)
+        self._workload = workload
+        self._network = network
+        self._optimizer: Any = optimizer
+        self._settings = settings
+        self._parameters = list(network.parameters())
+        self._checked = False
+
+    def __call__(self, batch: Any) -> float:
+        """Make one step and return the batch's loss before it.
+
+        Raises:
+            UsageError: the loss is no scalar with a gradient.
+        """
+        losses: list[Tensor] = []
+
+        def closure() -> Tensor:
+            losses.append(self._gradient(batch))
+            return losses[-1]
+
+        if self.scaler is None:
+            self._optimizer.step(closure)
+        else:
+            closure()
+            self.scaler.step(self._optimizer)
+            self.scaler.update()
+        if not losses:
+            raise UsageError(
+                f"{type(self._optimizer).__name__}.step(closure) did not call the closure; an "
+                "optimiser must call it to get the loss and the gradient, as torch's do"
+            )
+        return float(losses[0])
+
+    def _gradient(self, batch: Any) -> Tensor:
+        for parameter in self._parameters:
+            parameter.grad = None
+        if self._settings.accumulate == 1:
+            return self._backward(batch, 1.0)
+        parts = split(batch, self._settings.accumulate)
+        count = sample_count(batch)
+        losses = [self._backward(part, sample_count(part) / count) for part in parts]
+        return torch.stack(losses).sum()
+
+    def _backward(self, batch: Any, share: float) -> Tensor:
+        with autocast(self._settings):
+            loss = self._workload.loss(self._network, batch)
+        if not self._checked:
+            check_loss(self._workload, loss)
+            self._checked = True
+        loss = loss if share == 1 else loss * share
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return loss.detach()
+
+
+def needs(optimizer: torch.optim.Optimizer, attribute: str) -> bool:
+    """Return whether an optimiser, or one that it wraps (``base``), has a flag set."""
+    current: Any = optimizer
+    while current is not None:
+        if getattr(current, attribute, False):
+            return True
+        current = getattr(current, "base", None)
+    return False
