@@ -1,0 +1,54 @@
+# Each target sets itself up in .venv with python3 -m venv and pip; nothing else is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SETTINGS := pyproject.toml constraints.txt
+
+.PHONY: race test check mutate bench clean browser
+
+## race: train real digits with several algorithms and write race/report.html
+race: $(VENV)/.ready-to-race
+	$(BIN)/thalweg race digits --out race
+
+## test: run every test
+test: $(VENV)/.ready-to-test browser
+	$(BIN)/python -m pytest
+
+## check: lint, types, the import contract, the README's commands
+check: $(VENV)/.ready-to-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_readme.py
+
+## mutate: break every rule in turn and see that the tests notice
+mutate: $(VENV)/.ready-to-test
+	$(BIN)/python tests/mutation/mutate.py
+
+## bench: step times and the training loop's overhead, on an idle machine
+bench: $(VENV)/.ready-to-race
+	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/train_overhead.py
+
+# Torch goes first, so that nothing else chooses its build.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	@touch $@
+
+$(VENV)/.ready-to-race: $(VENV)/.torch $(SETTINGS)
+	$(PIP) --editable '.[workloads]'
+	@touch $@
+
+$(VENV)/.ready-to-test: $(VENV)/.torch $(SETTINGS)
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.ready-to-race
+
+# The report is tested in a real browser: $CHROMIUM, one on the PATH, Debian's, or Playwright's own.
+browser: $(VENV)/.ready-to-test
+	@$(BIN)/python tests/report/browser.py --install
+
+clean:
+	rm -rf $(VENV) race

@@ -1,0 +1,145 @@
+"""``thalweg race``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from thalweg.cli.console import bars, console, number, paragraphs
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from thalweg.race.standings import Verdict
+
+
+def race(
+    workload: Annotated[
+        str, typer.Argument(help="digits, text, quadratic, or the path of your task file.")
+    ] = "digits",
+    entrant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--entrant",
+            "-e",
+            metavar="RECIPE",
+            help="A recipe, or NAME=RECIPE; repeat for each entrant. "
+            "Without any, a field of well-known ones.",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Tuning trials of each entrant.")] = 6,
+    seeds: Annotated[int, typer.Option(help="Runs of each entrant's best trial.")] = 5,
+    steps: Annotated[int | None, typer.Option(help="Steps of every run.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the race. [race-WORKLOAD]")] = None,
+    target: Annotated[float | None, typer.Option(help="Metric that counts as reached.")] = None,
+    evaluate_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...")] = None,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.")] = None,
+) -> None:
+    """Race training algorithms on a workload and write a report.
+
+    Every entrant gets the same tuning budget; its best trial is run again under fresh seeds. The
+    folder gets report.html, verdict.json, results.csv and race.sqlite. After any interruption the
+    same command continues.
+    """
+    from thalweg.race import DEFAULT_ENTRANTS, RaceConfig, parse_entrants, run_race
+    from thalweg.report import write_report
+
+    config = RaceConfig(
+        workload=workload,
+        entrants=parse_entrants(entrant or DEFAULT_ENTRANTS),
+        out=out if out is not None else Path(f"race-{Path(workload).stem}"),
+        trials=trials,
+        seeds=seeds,
+        steps=steps,
+        seed=seed,
+        target=target,
+        evaluate_every=evaluate_every,
+        device=device,
+        precision=precision,
+        threads=threads,
+    )
+    with bars() as progress:
+        verdict = run_race(config, _Display(progress))
+        page = write_report(config.out, progress=landscape_bar(progress))
+    screen = console()
+    screen.print(leaderboard(verdict))
+    screen.print(paragraphs(verdict.sentences))
+    screen.print(f"\nreport: {page}", soft_wrap=True)
+    if not any(standing.finished for standing in verdict.ranking):
+        raise typer.Exit(1)
+
+
+class _Display:
+    """Draws a race's events as two bars: the race, and the run under way."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._race: Any = None
+        self._run: Any = None
+
+    def __call__(self, event: Any) -> None:
+        from thalweg.race import events
+
+        progress = self._progress
+        match event:
+            case events.RaceStarted():
+                self._race = progress.add_task(
+                    "race", total=event.runs, completed=event.done, left=None, note="runs"
+                )
+                self._run = progress.add_task("", total=event.steps, left=None, note="steps")
+            case events.RunStarted():
+                kind = {"target": "for the target", "tune": "trial", "final": "seed"}[event.phase]
+                name = event.entrant if len(event.entrant) < 40 else event.entrant[:39] + "…"
+                progress.update(self._race, total=event.runs, left=event.seconds_left)
+                progress.reset(self._run, description=f"{name}, {kind} {event.number + 1}")
+            case events.RunStepped():
+                note = f"steps, loss {number(event.loss)}"
+                progress.update(self._run, completed=event.step, note=note)
+                progress.update(self._race, left=event.seconds_left)
+            case events.RunFinished():
+                progress.update(self._race, completed=event.done, left=event.seconds_left)
+            case events.TargetSet():
+                if event.value is not None:
+                    progress.update(self._race, note=f"runs, target {number(event.value)}")
+            case events.RaceFinished():
+                progress.update(self._run, visible=False)
+
+
+def landscape_bar(progress: "Progress") -> Any:
+    """Return what draws the points of the landscape as a bar."""
+    task = progress.add_task("landscape", visible=False, total=None, left=None, note="points")
+
+    def update(done: int, points: int) -> None:
+        progress.update(task, visible=True, total=points, completed=done)
+
+    return update
+
+
+def leaderboard(verdict: "Verdict") -> Table:
+    """Return the ranking as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("rank", justify="right")
+    table.add_column("entrant", overflow="fold", max_width=44)
+    table.add_column(verdict.metric_name, justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("steps to target", justify="right")
+    table.add_column("ms a step", justify="right")
+    table.add_column("finished", justify="right")
+    for standing in verdict.ranking:
+        step = standing.seconds_per_step
+        table.add_row(
+            str(standing.rank),
+            standing.entrant,
+            number(standing.mean),
+            f"{number(standing.low)} to {number(standing.high)}",
+            number(standing.steps_to_target),
+            "–" if step is None else f"{step * 1e3:.1f}",
+            f"{standing.finished} of {standing.runs}",
+        )
+    return table
+
+

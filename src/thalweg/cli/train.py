@@ -1,0 +1,91 @@
+"""``thalweg train``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thalweg.cli.console import bars, console, duration, number
+from thalweg.core.errors import UsageError
+
+
+def train(
+    workload: Annotated[
+        str, typer.Argument(help="digits, text, quadratic, or the path of your task file.")
+    ],
+    recipe: Annotated[str, typer.Argument(help='Such as "adamw(lr=3e-3) + warmup(0.05) + linear".')],
+    steps: Annotated[int | None, typer.Option(help="Steps of the run.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    evaluate_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
+    accumulate: Annotated[int, typer.Option(help="Micro-batches of each step.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...")] = None,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    compile_model: Annotated[bool, typer.Option("--compile", help="Compile the model.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints; the same command continues there.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file for the evaluation weights.")
+    ] = None,
+) -> None:
+    """Train a workload with one recipe and print how it went."""
+    from thalweg.train import fit
+    from thalweg.workload import load
+
+    if weights is not None and not weights.parent.is_dir():
+        raise UsageError(f"cannot write {weights}: {weights.parent} is no folder; make it first")
+    task = load(workload)
+    with bars() as progress:
+        result = fit(
+            task,
+            recipe,
+            steps=steps,
+            seed=seed,
+            evaluate_every=evaluate_every,
+            accumulate=accumulate,
+            device=device,
+            precision=precision,
+            compile=compile_model,
+            threads=threads,
+            checkpoint=checkpoint,
+            callbacks=[_bar(progress)],
+        )
+    screen = console()
+    for point in result.curve:
+        screen.print(
+            f"step {point.step:6d}  loss {number(point.train_loss):>9}  "
+            f"{task.metric_name} {number(point.metric):>9}  {duration(point.seconds)}"
+        )
+    if result.status != "ok":
+        screen.print(f"{result.status}: {result.error}", soft_wrap=True)
+        raise typer.Exit(1)
+    screen.print(
+        f"{task.metric_name} {number(result.final_metric)} after {result.steps} steps, "
+        f"{duration(result.seconds)} of training"
+    )
+    if weights is not None:
+        from safetensors.torch import save_file
+
+        save_file(result.weights, weights)
+        screen.print(f"weights: {weights}", soft_wrap=True)
+
+
+def _bar(progress: Any) -> Any:
+    from thalweg.train import Callback
+
+    class Bar(Callback):
+        """Draws the run as a bar."""
+
+        def on_start(self, run: Any) -> None:
+            total = run.settings.steps
+            self.task = progress.add_task("training", total=total, left=None, note="")
+
+        def on_step(self, run: Any, step: int, loss: float) -> None:
+            del run
+            task = progress.tasks[0]
+            progress.update(
+                self.task, completed=step, left=task.time_remaining, note=f"loss {number(loss)}"
+            )
+
+    return Bar()
