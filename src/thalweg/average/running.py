@@ -161,9 +161,9 @@ def _is_averaged(x: Tensor) -> bool:
 def _check_match(
     this: str, found: dict[str, Tensor], that: str, expected: dict[str, Tensor]
 ) -> None:
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    if missing or extra:
+    if found.keys() != expected.keys():
+        missing = [name for name in expected if name not in found]
+        extra = [name for name in found if name not in expected]
         raise UsageError(
             f"{this} does not match {that}: "
             + " and ".join(
