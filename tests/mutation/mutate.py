@@ -108,17 +108,17 @@ def _jobs(chosen: Files) -> tuple[list[Job], dict[str, int]]:
     excused: dict[str, int] = defaultdict(int)
     for label, (file, subjects) in chosen.items():
         for mutant in mutants((PACKAGE / file).read_text()):
-            if (file, mutant.change) in EQUIVALENT:
+            if (file, mutant.before, mutant.after) in EQUIVALENT:
                 excused[label] += 1
             else:
                 jobs.append(Job(label, subjects, file, mutant))
     return jobs, excused
 
 
-def _stale(chosen: Files) -> list[tuple[str, str]]:
+def _stale(chosen: Files) -> list[tuple[str, str, str]]:
     """Return the entries of the list of equivalent mutants that match none."""
     found = {
-        (file, mutant.change)
+        (file, mutant.before, mutant.after)
         for file, _ in chosen.values()
         for mutant in mutants((PACKAGE / file).read_text())
     }
@@ -141,8 +141,8 @@ def _report(
     for answer in errors[:1]:
         _say(answer.output)
     stale = _stale(chosen) if whole else []
-    for file, change in stale:
-        _say(f"explained as equivalent, but no longer made: {file}: {change}")
+    for file, before, after in stale:
+        _say(f"explained as equivalent, but no longer made: {file}: {before}  ->  {after}")
     _say(f"{'rule':<22}{'mutants':>9}{'killed':>9}{'survived':>10}{'equivalent':>12}{'seconds':>9}")
     for label in chosen:
         own = [answer for answer in answers if answer.job.label == label]

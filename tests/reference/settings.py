@@ -66,7 +66,7 @@ def _up_and_down(t: int) -> float:
 
 
 _MATRICES: tuple[Shape, ...] = ((), (5,), (3, 4), (5, 2), (3, 1), (2, 3, 2, 2))
-_FACTORS: tuple[Shape, ...] = ((4,), (3, 4), (3, 3), (2, 3, 2, 2))
+_FACTORS: tuple[Shape, ...] = ((4,), (3, 4), (3, 3), (1, 2), (2, 3, 2, 2))
 
 SETTINGS = [
     Setting("sgd", "plain", {"lr": 0.1, "weight_decay": 0.2}),
@@ -148,7 +148,7 @@ SETTINGS = [
             "alpha": 3.0,
             "eps": 1e-6,
             "alpha_warmup": 8,
-            "beta3_warmup": 16,
+            "beta3_warmup": 30,
         },
     ),
     Setting(
