@@ -161,6 +161,8 @@ def _lists(turn: Turn) -> tuple[Any, Any, State]:
 
 # compiled: one C loop over all of them
 
+# Subclasses may keep their entries anywhere.
+_PLAIN = {Tensor, torch.nn.Parameter}
 _is_contiguous = torch._C.TensorBase.is_contiguous
 _address = torch._C.TensorBase.data_ptr
 _length = torch._C.TensorBase.numel
@@ -226,7 +228,8 @@ def _all_contiguous(turn: Turn) -> bool:
     """Return whether one kernel can take the whole turn: the usual case, found out quickly."""
     columns = [turn.p, turn.g, *turn.state_columns().values()]
     return (
-        all(map(_on_cpu, turn.p))
+        _PLAIN.issuperset(map(type, turn.p))
+        and all(map(_on_cpu, turn.p))
         and all(dtype in STORAGE for dtype in set(map(_dtype, turn.p)))
         and all(all(map(_is_contiguous, column)) for column in columns)
     )
@@ -234,7 +237,7 @@ def _all_contiguous(turn: Turn) -> bool:
 
 def _is_flat(p: Tensor, g: Tensor, state: dict[str, Any]) -> bool:
     """Return whether gradient, parameter and state lie in memory alike, without gaps, on a CPU."""
-    if p.dtype not in STORAGE or not p.is_cpu or p.numel() == 0:
+    if type(p) not in _PLAIN or p.dtype not in STORAGE or not p.is_cpu or p.numel() == 0:
         return False
     others = [g, *[x for x in state.values() if isinstance(x, Tensor)]]
     if p.is_contiguous():

@@ -206,7 +206,10 @@ def _load(source: str):
     library = folder / f"{name}.so"
     if not library.exists():
         _compile(compiler, source, library)
-    run = ctypes.CDLL(str(library)).run
+    try:
+        run = ctypes.CDLL(str(library)).run
+    except OSError as error:
+        raise NoCompilerError(f"the kernel {library} does not load: {error}") from error
     run.restype = None
     run.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64]
     return run
