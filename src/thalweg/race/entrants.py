@@ -12,14 +12,14 @@ BASELINE = "adamw + warmup(0.05) + linear"
 """The recipe whose tuned best trial sets the target where nobody else does."""
 
 DEFAULT_ENTRANTS = (
-    "adamw + warmup(0.05) + linear",
-    "sgd(momentum=0.9, nesterov=True) + warmup(0.05) + cosine",
-    "lion + warmup(0.05) + linear",
-    "muon + warmup(0.05) + linear",
-    "schedule-free-adamw + warmup(0.05)",
-    "adamw + warmup(0.05) + linear + sam",
+    "adamw = adamw + warmup(0.05) + linear",
+    "sgd = sgd(momentum=0.9, nesterov=True) + warmup(0.05) + cosine",
+    "lion = lion + warmup(0.05) + linear",
+    "muon = muon + warmup(0.05) + linear",
+    "schedule-free = schedule-free-adamw + warmup(0.05)",
+    "adamw with sam = adamw + warmup(0.05) + linear + sam",
 )
-"""The recipes of a race for which none are named: six corners of the field."""
+"""The entrants of a race for which none are named: six corners of the field."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Entrant:
 def parse_entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
     """Return the entrants that texts such as ``adamw`` or ``mine=adamw(lr=1e-3)`` describe.
 
-    An entrant without a name is called by its recipe's canonical text; a repetition is numbered:
-    ``adamw``, ``adamw (2)``.
+    An entrant without a name is called by its text; a repetition is numbered: ``adamw``,
+    ``adamw (2)``.
 
     Raises:
         UsageError: no entrant, an empty or repeated name, or a recipe that does not parse.
@@ -57,7 +57,7 @@ def parse_entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
     for name, text in named:
         recipe = str(Recipe.parse(text))
         if name is None:
-            name = _free(recipe, taken)
+            name = _free(text, taken)
             taken.add(name)
         entrants.append(Entrant(name, recipe))
     return tuple(entrants)
@@ -74,8 +74,8 @@ def _split(text: str) -> tuple[str | None, str]:
                 raise UsageError(
                     f'an entrant needs a printable name before the "=", found "{text}"'
                 )
-            return name, text[place + 1 :].strip()
-    return None, text.strip()
+            return name, text[place + 1 :]
+    return None, " ".join(text.split())
 
 
 def _free(name: str, taken: set[str]) -> str:

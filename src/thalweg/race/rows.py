@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from thalweg.train.result import Point as CurvePoint
+from thalweg.train.result import Status
+
 __all__ = ["COLUMNS", "TIME_COLUMNS", "CurvePoint", "Phase", "RunRow", "Status", "best_trial"]
 
-Status = Literal["ok", "diverged", "failed"]
 Phase = Literal["target", "tune", "final"]
 
 COLUMNS = (
@@ -32,16 +34,6 @@ COLUMNS = (
 
 TIME_COLUMNS = ("seconds_to_target", "seconds_per_step")
 """The columns that two runs of the same command need not share."""
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One evaluation of a run: see `thalweg.train.Point`."""
-
-    step: int
-    seconds: float
-    train_loss: float
-    metric: float
 
 
 @dataclass(frozen=True)

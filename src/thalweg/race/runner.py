@@ -89,7 +89,7 @@ class Runner:
         else:
             progress.check()
             outcome = {name: getattr(result, name) for name in _MEASURED}
-            curve = [CurvePoint(p.step, p.seconds, p.train_loss, p.metric) for p in result.curve]
+            curve = result.curve
             if run.phase == "final" and result.weights:
                 self._save_weights(run, result)
         outcome["wall_seconds"] = time.perf_counter() - wall

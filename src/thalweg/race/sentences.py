@@ -89,9 +89,9 @@ def _behind(verdict: Verdict) -> Iterator[str]:
         beaten = [name for name in before if frozenset((name, standing.entrant)) in separated]
         if not beaten or standing.mean is None:
             continue
-        level = [name for name in standing.tied_with if name not in beaten]
-        tie = f"; tied with {listing(level)}" if level else ""
-        yield (f"{standing.entrant} ({_result(standing)}) is behind {listing(beaten)}{tie}.")
+        ahead = "all others" if len(beaten) == len(verdict.ranking) - 1 > 1 else listing(beaten)
+        tie = f"; tied with {listing(standing.tied_with)}" if standing.tied_with else ""
+        yield f"{standing.entrant}, {_result(standing)}, is behind {ahead}{tie}."
 
 
 def _time_to_target(verdict: Verdict) -> Iterator[str]:
