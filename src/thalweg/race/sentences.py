@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from thalweg.race.score import MINIMUM_SEEDS
@@ -172,10 +173,14 @@ def _result(standing: Standing) -> str:
 
 
 def _margin(pair: Pair) -> str:
-    size = number(abs(pair.difference or 0))
+    size = abs(pair.difference or 0.0)
     if pair.difference is None or pair.difference_high is None:
-        return size
-    return f"{size} ± {pair.difference_high - pair.difference:.2g}"
+        return number(size)
+    margin = pair.difference_high - pair.difference
+    decimals = 1 - math.floor(math.log10(margin)) if margin > 0 else 0
+    if not 0 <= decimals <= 6:
+        return f"{number(size)} ± {margin:.2g}"
+    return f"{size:.{decimals}f} ± {margin:.{decimals}f}"
 
 
 def _find(verdict: Verdict, a: str, b: str) -> Pair:
