@@ -70,8 +70,9 @@ def test_a_folder_that_cannot_exist_is_refused():
 def test_a_lock_is_for_one(tmp_path):
     lock = tmp_path / "lock"
     # Another process is tried in test_kill.py.
-    with files.locked(lock, "busy"), pytest.raises(UsageError, match="busy"):
-        with files.locked(lock, "busy"):
-            pass
+    refused = pytest.raises(UsageError, match="busy")
+    with files.locked(lock, "busy"), refused, files.locked(lock, "busy"):
+        lock.unlink()
+    assert lock.exists()
     with files.locked(lock, "busy"):
         assert lock.exists()
