@@ -1,0 +1,5 @@
+"""The page of a race: one self-contained HTML file with interactive plots."""
+
+from thalweg.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,138 @@
+"""The page of a race: one HTML file that needs nothing else."""
+
+import base64
+import gzip
+import os
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from thalweg._version import __version__
+from thalweg.core.errors import UsageError
+from thalweg.race.files import write_atomically
+from thalweg.race.store import Store
+from thalweg.report import look
+from thalweg.report.facts import Race, read_race
+from thalweg.report.figure import Figure, to_json
+from thalweg.report.sections import (
+    cost,
+    curves,
+    landscape,
+    method,
+    pairs,
+    recipes,
+    tuning,
+    verdict,
+)
+from thalweg.report.terrain import Progress, Terrain, terrain
+
+
+def write_report(
+    race: Store | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the page of a finished race: one file that works offline, from ``file://`` too.
+
+    The landscape is computed if the race's folder does not hold it yet; a few seconds for a small
+    network.
+
+    Args:
+        race: the race's folder, or its store.
+        out: the file to write; ``report.html`` in the race's folder if not given.
+        progress: told how many of how many points of the landscape are evaluated.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UsageError: there is no race, it is not finished, another version wrote it, or the page
+            cannot be written.
+    """
+    if not isinstance(race, Store):
+        with Store.open(race) as store:
+            return write_report(store, out, progress)
+    path = Path(out) if out is not None else race.folder / "report.html"
+    if path.is_dir():
+        raise UsageError(f"cannot write the page to {path}: it is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write the page to {path}: {path.parent} is no folder")
+    facts = read_race(race)
+    page = render(facts, terrain(race, facts, progress))
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"cannot write the page to {path}: {reason}") from error
+    return path
+
+
+def render(race: Race, ground: Terrain) -> str:
+    """Return the HTML of the page."""
+    sections: dict[str, Any] = {
+        "verdict": verdict.build(race),
+        "curves": curves.build(race),
+        "pairs": pairs.build(race),
+        "tuning": tuning.build(race),
+        "cost": cost.build(race),
+        "landscape": landscape.build(race, ground),
+        "recipes": recipes.build(race),
+        "method": method.build(race),
+    }
+    figures = _figures(sections)
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            **sections,
+            race=race,
+            legend=[
+                {"index": e.index, "label": e.label, "name": e.name, "swatch": look.swatch(e.index)}
+                for e in race.ranking
+            ],
+            theme=look.theme_css(),
+            style=_static("page.css"),
+            script=_static("page.js"),
+            early_script=_static("theme.js"),
+            figures=to_json({figure.id: figure.spec() for figure in figures}),
+            plotly=_plotly(),
+            version=__version__,
+        )
+    )
+
+
+def _figures(section: Any) -> list[Figure]:
+    """Return every figure that the sections hold."""
+    if isinstance(section, Figure):
+        return [section]
+    if isinstance(section, dict):
+        return [figure for part in section.values() for figure in _figures(part)]
+    if isinstance(section, list):
+        return [figure for part in section for figure in _figures(part)]
+    return []
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("thalweg.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment
+
+
+@lru_cache(maxsize=1)
+def _plotly() -> Markup:
+    """Return plotly.js as gzip in base64, which needs no escaping; the same bytes every time."""
+    source = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    return Markup(base64.b64encode(gzip.compress(source, 9, mtime=0)).decode())
+
+
+def _static(name: str) -> Markup:
+    return Markup((files("thalweg.report") / "static" / name).read_text(encoding="utf-8"))
