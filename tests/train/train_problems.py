@@ -85,13 +85,17 @@ ALGORITHMS = {
 }
 
 
+def sgd(rate):
+    return lambda model, steps: torch.optim.SGD(model.parameters(), lr=rate)
+
+
 def one_cycle(model, steps):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     follow = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, steps)
     return SimpleNamespace(optimizer=optimizer, learning_rate=follow, average=None)
 
 
-class InterruptedRun(Exception):
+class PowerCutError(Exception):
     """The power went off."""
 
 
@@ -103,7 +107,7 @@ class Interrupt(Callback):
 
     def on_step(self, run, step, loss):
         if step == self.last:
-            raise InterruptedRun
+            raise PowerCutError
 
 
 def without_times(result):
