@@ -19,7 +19,13 @@ from typing import Any
 
 import pytest
 
-FILES = ("test_reference.py", "test_golden.py", "test_against_torch.py")
+FILES = (
+    "test_reference.py",
+    "test_golden.py",
+    "test_adaptive_properties.py",
+    "test_structured_properties.py",
+    "test_against_torch.py",
+)
 LIMIT = 60.0  # seconds; a mutant that runs longer is noticed by anyone
 
 

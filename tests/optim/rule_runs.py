@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from reference.loop import Arrays, Gradient
+from reference.settings import Setting
 from thalweg import optim
 
 
@@ -87,3 +88,21 @@ class Run:
 
         collect(self.optimizer.state[self.params[index]])
         return found
+
+
+def path_of(rule: str, script: list[Arrays], start: Arrays, **hyper: Any) -> list[Arrays]:
+    """Return where a rule stands after each step on the scripted gradients."""
+    own = Run(rule, start, **hyper)
+    return [own.step(gradients) for gradients in script]
+
+
+def noise(*shapes: tuple[int, ...], steps: int = 20, drift: float = 0.0) -> Setting:
+    """Return a seeded start and script for tensors of these shapes."""
+    return Setting("", "", {}, shapes=shapes, steps=steps, drift=drift)
+
+
+def assert_paths(one: list[Arrays], other: list[Arrays], tolerance: float) -> None:
+    """Fail unless both paths agree at every step."""
+    for t, (left, right) in enumerate(zip(one, other, strict=True), start=1):
+        for a, b in zip(left, right, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance, err_msg=f"step {t}")
