@@ -101,7 +101,7 @@ def log_ticks(span: Sequence[float]) -> Spec:
     return {"tickmode": "array", "tickvals": values, "ticktext": texts}
 
 
-def wants_log(values: Sequence[float], ratio: float = 50.0) -> bool:
+def wants_log(values: Sequence[float], ratio: float = 20.0) -> bool:
     """Return whether values are all positive and span so much that a linear axis hides most."""
     return bool(values) and min(values) > 0 and max(values) / min(values) > ratio
 

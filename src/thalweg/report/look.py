@@ -113,7 +113,7 @@ def theme_css() -> Markup:
         "@media (prefers-color-scheme:dark){"
         f":root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}"
         f":root[data-theme=dark]{{color-scheme:dark;{dark}}}"
-        f"@media print{{:root,:root[data-theme]{{color-scheme:light;{light}}}}}"
+        f"@media print{{:root:root:root{{color-scheme:light;{light}}}}}"
     )
 
 

@@ -77,7 +77,7 @@ def metric_format(values: Iterable[float | None], widths: Iterable[float | None]
     known = [w for w in widths if w is not None and math.isfinite(w) and w > 0]
     gaps = [b - a for a, b in itertools.pairwise(finite) if b > a]
     # An uncertainty that is all but zero would ask for digits that nobody reads.
-    finest = max(min(known or gaps, default=largest * 1e-2), largest * 1e-5)
+    finest = max(min(known or gaps, default=largest * 5e-2), largest * 1e-5)
     digits = 1 - math.floor(math.log10(finest))
     leading = math.floor(math.log10(largest))
     if not 1e-3 <= largest < 1e6:

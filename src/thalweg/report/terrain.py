@@ -35,7 +35,8 @@ STEPS = 24
 MARGIN = 0.25
 BATCH_NORM = "recalibrate"
 SAMPLES = 512
-WORK = 8e11
+LONGEST = 400
+WORK = 9e11
 """Floating-point operations that a landscape may take: some ten seconds of two CPU cores."""
 
 
@@ -90,8 +91,8 @@ def terrain(store: Store, race: Race, progress: Progress | None = None) -> Terra
     try:
         result = _compute(store, race, candidates, progress)
     except Exception as error:  # the user's own model and loss run here, and may fail in any way
-        message = str(error).strip().splitlines()
-        return Terrain(reason=f"it could not be computed: {message[0] if message else error!r}")
+        message = " ".join(str(error).split()) or type(error).__name__
+        return Terrain(reason=f"it could not be computed: {message[:LONGEST]}")
     with suppress(OSError):  # a report of a folder that cannot be written to is a report still
         _write(store, key, result)
     return result
@@ -198,7 +199,9 @@ def _plan(model: nn.Module, loss: Callable[..., Tensor], batch: Any, norm: bool)
             module.training = mode
     passes = 3 if norm else 1  # recalibration runs in training mode and costs about two
     weights = sum(parameter.numel() for parameter in model.parameters())
-    one = passes * max(counter.get_total_flops(), 1)
+    # A call of a module costs about as much as a million operations before it computes anything.
+    calls = 1e6 * (10 + sum(1 for _ in model.modules()))
+    one = passes * (counter.get_total_flops() + calls)
     points = SIZE**2 + 3 * STEPS
     most = max(1, SAMPLES // sample_count(batch))
     # Writing a point into the model reads and writes each weight some ten times.

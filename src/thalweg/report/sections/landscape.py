@@ -260,6 +260,8 @@ def _line_title(line: Line, start: str, end: str) -> str:
         return f"{start} to {end}: no finite loss somewhere on the way"
     if line.barrier <= 0:
         return f"{start} to {end}: no barrier"
+    if _hardly(line):
+        return f"{start} to {end}: hardly a barrier, {number(line.barrier, 2)}"
     return f"{start} to {end}: a barrier of {number(line.barrier)}"
 
 
@@ -269,13 +271,18 @@ def _title(terrain: Terrain, by_run: dict[str, _Solution]) -> str:
         return "The loss between the best solutions"
     lowest = min(known, key=lambda line: line.barrier)
     one, other = (by_run[name].label for name in lowest.names)
-    if all(line.barrier <= 0 for line in known):
-        return "No barrier separates the best solutions: they share one valley"
-    if lowest.barrier <= 0:
-        return f"{one} and {other} share a valley: no barrier lies between them"
+    if all(_hardly(line) for line in known):
+        return "No barrier to speak of separates the best solutions: they share one valley"
+    if _hardly(lowest):
+        return f"{one} and {other} share a valley: no barrier to speak of lies between them"
     if len(known) == 1:
         return f"A barrier of {number(lowest.barrier)} separates {one} and {other}"
     return (
         f"Each solution lies in a valley of its own; the lowest barrier, {number(lowest.barrier)}, "
         f"is between {one} and {other}"
     )
+
+
+def _hardly(line: Line) -> bool:
+    """Return whether a barrier is under a hundredth of what the losses at the ends are."""
+    return line.barrier <= 0.01 * max(abs(line.losses[0]), abs(line.losses[-1]))

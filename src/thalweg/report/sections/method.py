@@ -116,6 +116,8 @@ def _data(race: Race) -> list[tuple[str, str]]:
     workload = race.workload
     rows = [
         ("Task", workload.get("description")),
+        ("Model", workload.get("architecture")),
+        ("Loss", workload.get("loss_name")),
         ("Batch", f"{integer(workload.get('batch_size'))} samples"),
         ("Source", workload.get("data_source")),
         ("Licence", workload.get("licence")),

@@ -8,7 +8,6 @@ from thalweg.report.facts import Race
 from thalweg.report.figure import Figure, Spec, colour, text
 from thalweg.report.numbers import number
 
-
 NAMED = 8
 """Entrants up to which the columns of the heat map carry names and not numbers."""
 

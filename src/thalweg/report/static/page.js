@@ -110,7 +110,8 @@ function draw(id) {
   const [data, layout] = assemble(id);
   if (!drawn.has(id)) holder.replaceChildren();
   drawn.add(id);
-  return lib.react(holder, data, layout, { ...config, displayModeBar: narrow.matches ? false : "hover" });
+  // Not react(): it would count margin corrections over all redraws, and give up in the end.
+  return lib.newPlot(holder, data, layout, { ...config, displayModeBar: narrow.matches ? false : "hover" });
 }
 const redraw = () => Promise.all([...drawn].map(draw));
 
