@@ -28,6 +28,8 @@ import thalweg.optim
 from thalweg.core import registry
 from thalweg.engine import RuleOptimizer
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs to stderr otherwise
+
 FIRST_STEP = """
 import sys, time, torch
 import thalweg.optim

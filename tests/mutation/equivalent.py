@@ -27,10 +27,6 @@ _BY_FILE: dict[str, dict[tuple[str, str], str]] = {
             "'eps1': -1.2 if self.eps[0] is None else self.eps[0], "
             "'eps2': self.eps[1], 'd': self.d}",
         ): "any negative number stands for the dtype's own epsilon",
-        (
-            "return torch.linalg.vector_norm(x) / max(x.numel(), 1) ** 0.5",
-            "return torch.linalg.vector_norm(x) / x.numel() ** 0.5",
-        ): "an empty tensor has no entry that could show the difference",
     },
     "optim/ademamix.py": {
         ("names.insert(0, 'exp_avg_fast')", "names.insert(1, 'exp_avg_fast')"): _ORDER,
@@ -115,14 +111,6 @@ _BY_FILE: dict[str, dict[tuple[str, str], str]] = {
             "if self.merge_dims else p.shape",
             "return merge_axes(p.shape, self.max_precond_dim) if self.merge_dims else p.shape",
         ): _LIST,
-        (
-            "if len(shape) == 0 or (len(shape) == 1 and (not self.precondition_1d)):",
-            "if len(shape) == 1 and (not self.precondition_1d):",
-        ): "a scalar has no axes to list either way",
-        (
-            "if len(shape) == 0 or (len(shape) == 1 and (not self.precondition_1d)):",
-            "if shape == 0 or (len(shape) == 1 and (not self.precondition_1d)):",
-        ): "a scalar has no axes to list either way",
     },
     "engine/linear_algebra.py": {
         ("wide = x.size(-2) <= x.size(-1)", after): _SIDE

@@ -37,7 +37,7 @@ def ademamix(
     alpha_warmup: int | None = None,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
-    log_offset: float = 0.0,
+    log_offset: float = 1e-8,
 ) -> Iterator[Step]:
     """AdamW with m1 / (1 - b1^t) + alpha(t) m2 on top, m2 a slow average without correction."""
     b1, b2, b3 = betas

@@ -80,8 +80,6 @@ GOLDEN = [
             1: [0.8899207218, -1.879920721, 0.3949207228],
             5: [0.6525981032, -1.782584201, 0.5087837138],
         },
-        # The program behind these adds 1e-8 to the betas inside the logarithms of the warm-up.
-        tolerance=3e-7,
     ),
     Golden(
         "schedule-free-adamw",

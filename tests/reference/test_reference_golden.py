@@ -25,14 +25,6 @@ def test_golden_numbers(golden: Golden) -> None:
             np.testing.assert_allclose(found, expected, rtol=0, atol=golden.tolerance)
 
 
-def test_the_warm_up_of_ademamix_to_all_printed_digits() -> None:
-    golden = next(g for g in GOLDEN if "beta3_warmup" in g.hyper)
-    start, gradient = PROBLEMS[golden.problem]
-    steps = run(REFERENCES[golden.rule], start, gradient, 5, **golden.hyper, log_offset=1e-8)
-    for t, expected in golden.points.items():
-        np.testing.assert_allclose(steps[t - 1].points[0], expected, rtol=0, atol=1e-9)
-
-
 @pytest.mark.parametrize(("s", "expected"), NEWTON_SCHULZ.items())
 def test_newton_schulz_on_singular_values(s: float, expected: float) -> None:
     other = math.sqrt(1 - s * s)

@@ -63,7 +63,7 @@ def duration(seconds: float | None, suffix: str = "") -> str:
 
 def number(value: float | None) -> str:
     """Return a metric with four significant digits, or a dash."""
-    return "–" if value is None else f"{value:.4g}"
+    return "-" if value is None else f"{value:.4g}"
 
 
 def paragraphs(texts: Iterable[str]) -> Group:

@@ -137,9 +137,7 @@ def leaderboard(verdict: "Verdict") -> Table:
             number(standing.mean),
             f"{number(standing.low)} to {number(standing.high)}",
             number(standing.steps_to_target),
-            "–" if step is None else f"{step * 1e3:.1f}",
+            "-" if step is None else f"{step * 1e3:.1f}",
             f"{standing.finished} of {standing.runs}",
         )
     return table
-
-

@@ -13,7 +13,7 @@ def train(
     workload: Annotated[
         str, typer.Argument(help="digits, text, quadratic, or the path of your task file.")
     ],
-    recipe: Annotated[str, typer.Argument(help='Such as "adamw(lr=3e-3) + warmup(0.05) + linear".')],
+    recipe: Annotated[str, typer.Argument(help='Such as "adamw(lr=3e-3) + linear".')],
     steps: Annotated[int | None, typer.Option(help="Steps of the run.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     evaluate_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,

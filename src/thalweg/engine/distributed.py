@@ -1,6 +1,6 @@
 """Tensors that are sharded over processes: their local part, their whole, sums over them."""
 
-from functools import cache
+import sys
 from typing import Any
 
 import torch
@@ -57,10 +57,7 @@ def summed(value: Tensor, p: Tensor) -> Tensor:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-@cache
 def _dtensor() -> type | tuple[()]:
-    if not torch.distributed.is_available():
-        return ()
-    from torch.distributed.tensor import DTensor
-
-    return DTensor
+    # Where nobody has imported DTensor, which takes a second, no tensor is one.
+    module = sys.modules.get("torch.distributed.tensor")
+    return getattr(module, "DTensor", ())

@@ -71,7 +71,7 @@ class AdafactorRule(Rule):
 
 
 def _root_mean_square(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x) / max(x.numel(), 1) ** 0.5
+    return torch.linalg.vector_norm(x) / x.numel() ** 0.5
 
 
 class Adafactor(

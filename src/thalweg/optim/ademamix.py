@@ -66,12 +66,12 @@ class AdEMAMixRule(Rule):
 
 
 def _half_life(beta: float) -> float:
-    """Return the steps after which a mean has forgotten half, less one; -1 for beta = 0."""
-    return math.log(0.5) / math.log(beta) - 1 if beta > 0 else -1.0
+    """Return the steps after which a mean has forgotten half, less one."""
+    return math.log(0.5) / math.log(beta + 1e-8) - 1
 
 
 def _from_half_life(steps: float) -> float:
-    return 0.5 ** (1 / (1 + steps)) if steps > -1 else 0.0
+    return 0.5 ** (1 / (1 + steps))
 
 
 class AdEMAMix(
@@ -112,6 +112,6 @@ class AdEMAMix(
 
     Reference: Pagliardini, Ablin & Grangier, "The AdEMAMix Optimizer: Better, Faster, Older",
     ICLR 2025, arXiv 2409.03137. Steps count from 1 and alpha defaults to 2 as in the authors'
-    PyTorch code (their Optax code counts from 0 and defaults to 5); its 1e-8 inside the logarithm
-    of beta is left out, as in Optax.
+    PyTorch code (their Optax code counts from 0 and defaults to 5), and so is the 1e-8 that is
+    added to a beta before its half-life is taken, which makes beta1 = 0 possible.
     """

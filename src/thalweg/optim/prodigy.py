@@ -152,8 +152,8 @@ class Prodigy(
         weight_decay: see ``decouple``.
 
     State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``s``, ``p0``, like the parameter; in each group
-    the numbers ``d``, ``d_max``, ``d_numerator`` and ``k``, and ``d_last`` and ``k_last`` of the last
-    step.
+    the numbers ``d``, ``d_max``, ``d_numerator`` and ``k``, and the last step's ``d_last`` and
+    ``k_last``.
 
     Reference: Mishchenko & Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
     ICML 2024, arXiv 2306.06101; the recursions are those of the authors' code, whose scaling by

@@ -94,7 +94,10 @@ class SOAPRule(Rule):
 
     def _gather_factors(self, g: Tensor, s: State, k: Numbers, axes: list[int]) -> None:
         for axis in axes:
-            flat = g.movedim(axis, 0).reshape(g.shape[axis], -1).to(_factor(s, axis).dtype)
+            flat = g.movedim(axis, 0)
+            flat = flat.reshape(len(flat), g.numel() // max(len(flat), 1)).to(
+                _factor(s, axis).dtype
+            )
             _factor(s, axis).lerp_(flat @ flat.mT, 1 - k.shampoo_beta)
 
     def _shape(self, p: Tensor) -> tuple[int, ...]:
@@ -102,7 +105,7 @@ class SOAPRule(Rule):
 
     def _axes(self, shape: tuple[int, ...]) -> list[int]:
         """Return the axes that are rotated."""
-        if len(shape) == 0 or (len(shape) == 1 and not self.precondition_1d):
+        if len(shape) == 1 and not self.precondition_1d:
             return []
         return [axis for axis, size in enumerate(shape) if size <= self.max_precond_dim]
 
