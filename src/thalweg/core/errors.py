@@ -26,9 +26,25 @@ class UnknownNameError(UsageError):
         self.name = name
 
 
+# What other libraries call the same things.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "l2": "weight_decay",
+    "beta1": "betas",
+    "beta2": "betas",
+    "epsilon": "eps",
+}
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean "x"?`` for the known names nearest to ``name``, or nothing."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=2, cutoff=0.6)
+    known = list(known)
+    synonym = _SYNONYMS.get(name.lower())
+    if synonym in known:
+        near = [synonym]
+    else:
+        near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.6)
     if not near:
         return ""
     return " Did you mean " + " or ".join(f'"{one}"' for one in near) + "?"
