@@ -182,9 +182,10 @@ def test_seconds_are_those_of_training_alone():
         return accuracy(model, batch)
 
     result = fit(workload(metric=slow), sgd(0.1), evaluate_every=1)
-    assert result.seconds < 0.5  # 12 evaluations of 3 batches sleep for 1.8 s
-    assert result.seconds_per_step < 0.02
-    assert 0 < result.cpu_seconds < 0.5
+    assert 0 < result.seconds < 1.5  # 12 evaluations of 3 batches sleep for 1.8 s
+    assert result.seconds == result.curve[-1].seconds
+    assert 0 < result.seconds_per_step < result.seconds
+    assert 0 < result.cpu_seconds < 1.5
 
 
 @pytest.mark.parametrize(

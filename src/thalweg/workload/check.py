@@ -103,7 +103,7 @@ def metric_sum(workload: Workload, value: Any, samples: int) -> float:
         if value.numel() == 1:
             return float(value) * samples
         if value.shape == (samples,):
-            return float(value.double().sum())
+            return float(value.cpu().double().sum())  # not every device has float64
     found = (
         f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
         if isinstance(value, Tensor)

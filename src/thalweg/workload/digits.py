@@ -76,7 +76,7 @@ def _loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def _metric(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     images, labels = batch
-    return (model(images).argmax(1) == labels).double()
+    return (model(images).argmax(1) == labels).float()
 
 
 @lru_cache(maxsize=1)
