@@ -46,9 +46,17 @@ $(VENV)/.ready-to-test: $(VENV)/.torch $(SETTINGS)
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.ready-to-race
 
-# The report is tested in a real browser: $CHROMIUM, one on the PATH, Debian's, or Playwright's own.
+# The report is tested in a real browser: $CHROMIUM, one on the PATH, or else one that is installed
+# here, by apt-get if that is possible and by Playwright if not.
 browser: $(VENV)/.ready-to-test
-	@$(BIN)/python tests/report/browser.py --install
+	@[ -n "$$CHROMIUM" ] && exit 0; \
+	for name in chromium chromium-browser google-chrome chrome; do \
+		command -v $$name > /dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq chromium > /dev/null && exit 0; \
+	fi; \
+	$(BIN)/playwright install chromium
 
 clean:
 	rm -rf $(VENV) race

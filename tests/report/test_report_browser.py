@@ -47,12 +47,13 @@ def page_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.fail(
-            "these tests need Chromium: install it (Debian: apt-get install chromium) or set the "
-            "environment variable CHROMIUM to its path"
-        )
     with sync_playwright() as playwright:
+        path = path or playwright.chromium.executable_path
+        if not os.path.exists(path):
+            pytest.fail(
+                "these tests need Chromium: run `make browser`, or install it, or set the "
+                "environment variable CHROMIUM to its path"
+            )
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield browser
         browser.close()
