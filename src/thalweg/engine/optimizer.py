@@ -127,7 +127,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         params = group["params"]
         group["params"] = params = [params] if isinstance(params, Tensor) else list(params)
         for entry in params:
-            _check_parameter(entry)
+            routing.check_parameter(entry)
         self._kept_plans = None
         slug = group.pop("rule", None)
         if slug is not None:
@@ -340,23 +340,6 @@ def _turn(part: Part, group: Mapping[str, Any]) -> Turn:
     step, decay = rule.step_and_decay(k)
     vars(k).update(step_size=step, decay=decay)
     return Turn(rule, part.p, part.g, part.states, k, part.maximize)
-
-
-def _check_parameter(entry: Any) -> None:
-    p = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
-    label = f'parameter "{entry[0]}"' if isinstance(entry, tuple) else "a parameter"
-    if not isinstance(p, Tensor):
-        raise UsageError(
-            f"{label} must be a tensor or a (name, tensor) pair, found {type(p).__name__}"
-        )
-    if p.is_complex():
-        raise UsageError(
-            f"{label} is complex ({p.dtype}); pass torch.view_as_real of it as the parameter"
-        )
-    if not p.is_floating_point():
-        raise UsageError(f"{label} must be floating-point, found {p.dtype}")
-    if not p.is_leaf:
-        raise UsageError(f"{label} is the result of an operation; pass the leaf it was made from")
 
 
 def _has_evaluation(rule: type[Rule]) -> bool:

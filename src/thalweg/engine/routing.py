@@ -1,9 +1,12 @@
-"""Which tensors a matrix rule leaves to a second rule: embeddings, heads, biases, norms."""
+"""Which parameters can be taken, and which of them a matrix rule leaves to a second rule."""
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
+
+from thalweg.core.errors import UsageError
 
 _NAMES = re.compile(
     r"(^|[._])(embed\w*|\w*embedding\w*|\w*_emb|emb|wte|wpe|head|\w*_head|classifier|unembed\w*)"
@@ -37,3 +40,26 @@ def first_and_last_layers(model: nn.Module) -> set[Tensor]:
 def named_like_first_or_last(named: Iterable[tuple[str, Tensor]]) -> set[Tensor]:
     """Return the tensors whose names say that they belong to an embedding or a head."""
     return {p for name, p in named if _NAMES.search(name)}
+
+
+def check_parameter(entry: Any) -> None:
+    """Refuse what no rule can train.
+
+    Raises:
+        UsageError: not a tensor or a ``(name, tensor)`` pair, complex, not floating-point, or not
+            a leaf.
+    """
+    p = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+    label = f'parameter "{entry[0]}"' if isinstance(entry, tuple) else "a parameter"
+    if not isinstance(p, Tensor):
+        raise UsageError(
+            f"{label} must be a tensor or a (name, tensor) pair, found {type(p).__name__}"
+        )
+    if p.is_complex():
+        raise UsageError(
+            f"{label} is complex ({p.dtype}); pass torch.view_as_real of it as the parameter"
+        )
+    if not p.is_floating_point():
+        raise UsageError(f"{label} must be floating-point, found {p.dtype}")
+    if not p.is_leaf:
+        raise UsageError(f"{label} is the result of an operation; pass the leaf it was made from")

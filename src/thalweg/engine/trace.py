@@ -5,8 +5,6 @@ written out as the body of one loop over the entries of all tensors. Numbers sta
 """
 
 import dataclasses
-import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +14,7 @@ from torch import fx
 from torch.fx.proxy import TraceError
 
 from thalweg.core.errors import ThalwegError
+from thalweg.engine import c_operations
 from thalweg.engine.rule import Numbers, Rule, State, structural_fields
 
 
@@ -195,7 +194,9 @@ class _Writer:
         self.value[self.root[node]] = (expression if kind == "sum" else variable, kind)
 
     def element(self, proxy: Any) -> str:
-        return _as_element(self._operand(proxy.node if isinstance(proxy, fx.Proxy) else proxy))
+        return c_operations.as_element(
+            self._operand(proxy.node if isinstance(proxy, fx.Proxy) else proxy)
+        )
 
     def total(self, proxy: Any) -> str:
         expression, kind = self._operand(proxy.node)
@@ -212,142 +213,43 @@ class _Writer:
         if isinstance(value, fx.Node):
             return self.value[self.root[value]]
         if isinstance(value, bool | int | float):
-            return _literal(float(value)), "number"
+            return c_operations.literal(float(value)), "number"
         return value, "other"
 
     def _expression(
         self, name: str, args: list[tuple[Any, str]], keywords: dict[str, tuple[Any, str]]
     ) -> tuple[str, str]:
-        name = _ALIASES.get(name, name)
+        name = c_operations.ALIASES.get(name, name)
         if any(kind == "other" and value is not None for value, kind in args):
             raise UntraceableError(f"{name} is called with an argument that is not a number")
         if name == "sum" and len(args) == 1 and not keywords:
-            return _as_element(args[0]), "sum"
+            return c_operations.as_element(args[0]), "sum"
         if args and all(kind == "number" for _, kind in args) and not keywords:
-            if name not in _NUMBERS:
+            if name not in c_operations.NUMBERS:
                 raise UntraceableError(f"{name} of numbers has no C form; use scalars")
-            return _NUMBERS[name](*(value for value, _ in args)), "number"
-        if name in _TESTS:
-            left, right = (_as_element(arg) for arg in args)
-            return f"({left} {_TESTS[name]} {right})", "truth"
-        if name in _TRUTH:
-            return _TRUTH[name](*(value for value, _ in args)), "truth"
-        if name not in _ELEMENTS:
+            return c_operations.NUMBERS[name](*(value for value, _ in args)), "number"
+        if name in c_operations.TESTS:
+            left, right = (c_operations.as_element(arg) for arg in args)
+            return f"({left} {c_operations.TESTS[name]} {right})", "truth"
+        if name in c_operations.TRUTH:
+            return c_operations.TRUTH[name](*(value for value, _ in args)), "truth"
+        if name not in c_operations.ELEMENTS:
             raise UntraceableError(f"{name} has no C form")
         values = [
-            value if kind == "truth" else None if value is None else _as_element((value, kind))
+            value
+            if kind == "truth"
+            else None
+            if value is None
+            else c_operations.as_element((value, kind))
             for value, kind in args
         ]
         options = {
-            key: None if pair[0] is None else _as_element(pair) for key, pair in keywords.items()
+            key: None if pair[0] is None else c_operations.as_element(pair)
+            for key, pair in keywords.items()
         }
         if name == "pow":
-            return _power(values[0], args[1]), "element"
+            return c_operations.power(values[0], args[1]), "element"
         try:
-            return _ELEMENTS[name](*values, **options), "element"
+            return c_operations.ELEMENTS[name](*values, **options), "element"
         except TypeError as error:
             raise UntraceableError(f"{name} is called in a way that has no C form") from error
-
-
-def _as_element(pair: tuple[Any, str]) -> str:
-    value, kind = pair
-    return f"((T){value})" if kind in ("number", "truth") else value
-
-
-def _literal(value: float) -> str:
-    if math.isnan(value):
-        return "NAN"
-    if math.isinf(value):
-        return "INFINITY" if value > 0 else "(-INFINITY)"
-    return f"({value!r})"
-
-
-def _power(base: Any, exponent: tuple[Any, str]) -> str:
-    known = {_literal(1.0): base, _literal(2.0): f"({base} * {base})"}
-    known[_literal(3.0)] = f"({base} * {base} * {base})"
-    known[_literal(0.5)] = f"SQRT({base})"
-    known[_literal(-0.5)] = f"(1 / SQRT({base}))"
-    known[_literal(-1.0)] = f"(1 / {base})"
-    return known.get(exponent[0], f"POW({base}, {_as_element(exponent)})")
-
-
-def _clamp(x: str, min: str | None = None, max: str | None = None) -> str:
-    # Written so that NaN fails every comparison and stays.
-    if min is not None:
-        x = f"({x} < {min} ? {min} : {x})"
-    if max is not None:
-        x = f"({x} > {max} ? {max} : {x})"
-    return x
-
-
-def _scaled(sign: str) -> Callable[..., str]:
-    def write(x: str, y: str, alpha: str | None = None) -> str:
-        return f"({x} {sign} {y})" if alpha is None else f"({x} {sign} {alpha} * {y})"
-
-    return write
-
-
-def _fused(between: str) -> Callable[..., str]:
-    def write(x: str, y: str, z: str, value: str = "1") -> str:
-        return f"({x} + {value} * ({y} {between} {z}))"
-
-    return write
-
-
-def _lerp(x: str, y: str, weight: str) -> str:
-    near, far = f"{x} + {weight} * ({y} - {x})", f"{y} - ({y} - {x}) * (1 - {weight})"
-    return f"({weight} < (T)0.5 ? {near} : {far})"
-
-
-_ALIASES = {"truediv": "div", "subtract": "sub", "multiply": "mul", "divide": "div"}
-_TESTS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
-_TRUTH: dict[str, Callable[..., str]] = {
-    "and": lambda a, b: f"({a} & {b})",
-    "or": lambda a, b: f"({a} | {b})",
-    "invert": lambda a: f"(!{a})",
-    "logical_not": lambda a: f"(!{a})",
-    "isnan": lambda a: f"({a} != {a})",
-}
-_NUMBERS: dict[str, Callable[..., str]] = {
-    "add": lambda a, b: f"({a} + {b})",
-    "sub": lambda a, b: f"({a} - {b})",
-    "mul": lambda a, b: f"({a} * {b})",
-    "div": lambda a, b: f"({a} / {b})",
-    "pow": lambda a, b: f"pow({a}, {b})",
-    "neg": lambda a: f"(-{a})",
-}
-_ELEMENTS: dict[str, Callable[..., str]] = {
-    "add": _scaled("+"),
-    "sub": _scaled("-"),
-    "rsub": lambda x, y: f"({y} - {x})",
-    "mul": lambda x, y: f"({x} * {y})",
-    "div": lambda x, y: f"({x} / {y})",
-    "pow": operator.add,
-    "neg": lambda x: f"(-{x})",
-    "abs": lambda x: f"FABS({x})",
-    "sqrt": lambda x: f"SQRT({x})",
-    "rsqrt": lambda x: f"(1 / SQRT({x}))",
-    "square": lambda x: f"({x} * {x})",
-    "reciprocal": lambda x: f"(1 / {x})",
-    "exp": lambda x: f"EXP({x})",
-    "log": lambda x: f"LOG({x})",
-    "tanh": lambda x: f"TANH({x})",
-    "atan2": lambda x, y: f"ATAN2({x}, {y})",
-    "sigmoid": lambda x: f"(1 / (1 + EXP(-{x})))",
-    "sign": lambda x: f"((T)(({x} > 0) - ({x} < 0)))",
-    "maximum": lambda x, y: f"(({x} != {x} || {x} > {y}) ? {x} : {y})",
-    "minimum": lambda x, y: f"(({x} != {x} || {x} < {y}) ? {x} : {y})",
-    "clamp": _clamp,
-    "clamp_min": lambda x, min: _clamp(x, min),
-    "clamp_max": lambda x, max: _clamp(x, None, max),
-    "lerp": _lerp,
-    "addcmul": _fused("*"),
-    "addcdiv": _fused("/"),
-    "where": lambda test, x, y: f"({test} ? {x} : {y})",
-    "copy": lambda _, y: y,
-    "clone": lambda x: x,
-    "zero": lambda _: "((T)0)",
-    "zeros_like": lambda _: "((T)0)",
-    "ones_like": lambda _: "((T)1)",
-    "fill": lambda _, y: y,
-}
