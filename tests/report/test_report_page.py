@@ -265,6 +265,20 @@ def test_the_target_is_drawn_where_it_does_not_squeeze_the_curves(pages):
     assert "shapes" not in pages["usual"].figures["curve-loss"]["layout"]
 
 
+def test_titles_say_who_is_first_and_claim_no_time_on_a_busy_machine(tmp_path, pages):
+    variants = pages["usual"].figures["curve-metric"]["variants"]
+    fewest = "adamw and muon reach 0.9 in the fewest steps, 120"
+    assert variants["steps"]["title"] == fewest
+    assert variants["seconds"]["title"].startswith("adamw and muon reach 0.9 in the least time")
+    with make_store(tmp_path, {"a": {"level": 0.95}, "b": {"level": 0.9, "cost": 3}}) as store:
+        store._connection.execute("UPDATE run SET load = 17.0")
+        page = Page(render(read_race(store), Terrain(reason="none.")))
+    title = page.figures["curve-metric"]["variants"]["seconds"]["title"]
+    assert title == "Against training time, which other work on the machine disturbed"
+    assert "Step time, which other work on the machine disturbed" in page.text
+    assert "Times below are not to be compared: the load average was 17.0" in page.text
+
+
 def test_pairs_mirror_each_other_and_ties_are_pale(pages):
     apart, ties = pages["usual"].figures["pairs"]["data"]
     both = [

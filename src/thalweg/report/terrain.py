@@ -30,13 +30,13 @@ Progress = Callable[[int, int], None]
 
 FILE_NAME = "landscape.json"
 VERSION = 1
-SIZE = 25
+SIZE = 21
 STEPS = 24
 MARGIN = 0.25
 BATCH_NORM = "recalibrate"
 SAMPLES = 512
 LONGEST = 400
-WORK = 9e11
+WORK = 7e11
 """Floating-point operations that a landscape may take: some ten seconds of two CPU cores."""
 
 

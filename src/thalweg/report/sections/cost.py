@@ -8,13 +8,15 @@ from thalweg.report.facts import Entrant, Race
 from thalweg.report.figure import Figure, axis, colour, text
 from thalweg.report.numbers import TIMES, number, seconds, size
 
+DISTURBED = "Step time, which other work on the machine disturbed"
+
 
 def build(race: Race) -> dict[str, Any]:
     """Return a bar chart each for step time, peak memory and state."""
     charts = [
-        _chart(race, "cost-time", "seconds_per_step", seconds, "Step time", ("steps", "step")),
-        _chart(race, "cost-peak", "peak_bytes", size, "Peak memory", ("peaks at", "")),
-        _chart(race, "cost-state", "state_bytes", size, "State of the optimiser", ("keeps", "")),
+        _chart(race, "cost-time", "seconds_per_step", seconds, "Step time"),
+        _chart(race, "cost-peak", "peak_bytes", size, "Peak memory"),
+        _chart(race, "cost-state", "state_bytes", size, "State of the optimiser"),
     ]
     return {"figures": [c for c in charts if c], "contention": race.verdict.contention}
 
@@ -25,15 +27,15 @@ def _chart(
     field: str,
     form: Callable[[float | None], str],
     what: str,
-    words: tuple[str, str],
 ) -> Figure | None:
     bars = [(e, value) for e in race.ranking if (value := getattr(e.standing, field)) is not None]
     if not bars:
         return None
+    disturbed = race.verdict.contention is not None and field == "seconds_per_step"
     unit, factor = _unit(max(value for _, value in bars), field)
     return Figure(
         id=figure_id,
-        title=_title(what, bars, form),
+        title=DISTURBED if disturbed else _title(what, bars, form),
         data=[
             {
                 "type": "bar",

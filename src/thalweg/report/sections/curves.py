@@ -22,6 +22,8 @@ from thalweg.report.figure import (
 )
 from thalweg.report.numbers import Format, integer, number, seconds
 
+DISTURBED = "Against training time, which other work on the machine disturbed"
+
 Value = Callable[[CurvePoint], float]
 
 
@@ -88,7 +90,9 @@ def _figure(
         name: {
             "data": [{"x": trace[f"_{name}"]} for trace in traces],
             "layout": {"xaxis": {"title": {"text": label}}, "hovermode": mode},
-            "title": title(race, bands, form, name),
+            "title": DISTURBED
+            if name == "seconds" and race.verdict.contention
+            else title(race, bands, form, name),
         }
         for name, label, mode in ways
     }
@@ -274,9 +278,11 @@ def _metric_title(
     if hits:
         least = min(time for time, _ in hits)
         first = [entrant.label for time, entrant in hits if time == least]
-        amount = f"{integer(round(least))} steps" if axis_name == "steps" else seconds(least)
-        needs = "needs" if len(first) == 1 else "need"
-        return f"{listing(first)} {needs} least to reach {number(race.target_value, 4)}: {amount}"
+        reach = "reaches" if len(first) == 1 else "reach"
+        cost = f"fewest steps, {integer(round(least))}"
+        if axis_name == "seconds":
+            cost = f"least time, {seconds(least)}"
+        return f"{listing(first)} {reach} {number(race.target_value, 4)} in the {cost}"
     if not bands:
         return "No run got to its end"
     pick = max if race.higher_is_better else min

@@ -123,8 +123,9 @@ def _plane(plane: Plane, by_run: dict[str, _Solution]) -> Figure:
         }
         for solution, at, loss in zip(names, plane.coordinates, plane.solutions, strict=True)
     ]
-    gaps = len(flat) - len(finite)
     ratio = (plane.y[-1] - plane.y[0]) / (plane.x[-1] - plane.x[0])
+    to_scale = 0.4 <= ratio <= 1.4
+    scaled = {"scaleanchor": "x", "constrain": "domain"} if to_scale else {}
     return Figure(
         id="plane",
         title="Map of the plane through the three solutions",
@@ -133,7 +134,7 @@ def _plane(plane: Plane, by_run: dict[str, _Solution]) -> Figure:
             "xaxis": axis("distance in weight space", showgrid=False, zeroline=False)
             | {"constrain": "domain", "range": [plane.x[0], plane.x[-1]]},
             "yaxis": axis("distance in weight space", showgrid=False, zeroline=False)
-            | {"scaleanchor": "x", "constrain": "domain", "range": [plane.y[0], plane.y[-1]]},
+            | {**scaled, "range": [plane.y[0], plane.y[-1]]},
             "hovermode": "closest",
             "annotations": [
                 _name(solution, at) for solution, at in zip(names, plane.coordinates, strict=True)
@@ -141,11 +142,19 @@ def _plane(plane: Plane, by_run: dict[str, _Solution]) -> Figure:
         },
         height=600,
         phone={"yaxis": {"title": {"text": ""}}},
-        aspect=min(max(ratio, 0.5), 1.4),
-        note=f"{gaps} of {len(flat)} grid points gave no finite loss and are blank."
-        if gaps
-        else "",
+        aspect=ratio if to_scale else 0.75,
+        note=" ".join(_notes(len(flat) - len(finite), len(flat), None if to_scale else ratio)),
     )
+
+
+def _notes(gaps: int, points: int, ratio: float | None) -> list[str]:
+    notes = []
+    if gaps:
+        notes.append(f"{gaps} of {points} grid points gave no finite loss and are blank.")
+    if ratio is not None:
+        flat, axis_name = (0.75 / ratio, "vertical") if ratio < 1 else (ratio / 0.75, "horizontal")
+        notes.append(f"Not to scale: the {axis_name} axis is stretched {number(flat, 2)} times.")
+    return notes
 
 
 def _name(solution: _Solution, at: tuple[float, float]) -> Spec:
