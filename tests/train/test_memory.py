@@ -45,6 +45,20 @@ def test_memory_from_before_that_is_freed_counts_as_alive():
     assert after.shape == (1000,)
 
 
+def test_memory_of_an_earlier_recording_counts_as_alive_too():
+    earlier, memory = PeakMemory(CPU), PeakMemory(CPU)
+    earlier.start(alive=0)
+    with earlier.measured():
+        before = torch.ones(5000)
+    earlier.stop()
+    memory.start(alive=20_000)
+    with memory.measured():
+        del before
+        after = torch.ones(1000)
+    assert 24_000 <= memory.stop() <= 24_000 + SCALARS
+    assert after.shape == (1000,)
+
+
 def test_a_linear_layer_in_training():
     # w of 1,000 x 1,000 without momentum: weight and gradient, and no more than a batch beside.
     n, batch = 1000, 10

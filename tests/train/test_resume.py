@@ -17,6 +17,7 @@ from train_problems import (
     Interrupt,
     PowerCutError,
     blobs,
+    loss,
     parts,
     without_times,
     workload,
@@ -63,6 +64,16 @@ def test_bit_for_bit_with_settings(settings, tmp_path):
         workload(), algorithm, tmp_path, 7, 10, checkpoint_every=checkpoint_every, **settings
     )
     assert without_times(again) == without_times(whole)
+
+
+def test_the_scale_of_float16_goes_on(tmp_path):
+    # So steep that the first scales overflow: a run that forgot its scale would skip updates.
+    problem = workload(loss=lambda model, batch: 100 * loss(model, batch))
+    algorithm = ALGORITHMS["torch's adam"]
+    whole = fit(problem, algorithm, precision="float16")
+    again = continued(problem, algorithm, tmp_path, 9, precision="float16", checkpoint_every=8)
+    assert without_times(again) == without_times(whole)
+    assert len({point.train_loss for point in whole.curve}) == len(whole.curve)
 
 
 class Augmented(Dataset):

@@ -12,6 +12,7 @@ from train_problems import ALGORITHMS, Net, accuracy, loss, sgd, without_times, 
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.train import Callback, fit
+from thalweg.train.result import median_step
 from thalweg.workload.quadratic import quadratic
 
 
@@ -174,6 +175,12 @@ def test_a_model_in_evaluation_mode_is_trained_in_training_mode():
     modes.clear()
     fit(workload(model=frozen_norm, loss=watch), sgd(0.1), steps=4)
     assert modes == [(True, False)] * 4
+
+
+def test_the_median_step_leaves_the_first_five_out_of_more_than_ten():
+    assert median_step([]) is None
+    assert median_step([9.0] * 5 + [1.0] * 5) == 5.0
+    assert median_step([9.0] * 5 + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == 3.5
 
 
 def test_seconds_are_those_of_training_alone():
