@@ -68,6 +68,7 @@ class Visit:
         self.context = browser.new_context(
             viewport={"width": x, "height": y},
             color_scheme=theme,
+            reduced_motion="reduce",
             has_touch=touch,
             is_mobile=touch,
         )
@@ -121,16 +122,29 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def visit(browser, page_file):
-    visit = Visit(browser, page_file)
-    yield visit
-    visit.close()
+def visits(browser, page_file):
+    """One open page a width and theme, for all tests: a visit takes seconds."""
+    made = {}
+
+    def get(width, theme):
+        if (width, theme) not in made:
+            made[width, theme] = Visit(browser, page_file, width, theme)
+        return made[width, theme]
+
+    yield get
+    for visit in made.values():
+        visit.close()
+
+
+@pytest.fixture
+def visit(visits):
+    return visits("desktop", "light")
 
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_page_opens_without_a_word_and_asks_for_nothing(browser, page_file, width, theme):
-    visit = Visit(browser, page_file, width, theme)
+def test_the_page_opens_without_a_word_and_asks_for_nothing(visits, page_file, width, theme):
+    visit = visits(width, theme)
     assert visit.value("document.documentElement.dataset.ready") == "yes"
     assert visit.said == []
     assert visit.dialogs == []
@@ -141,7 +155,6 @@ def test_the_page_opens_without_a_word_and_asks_for_nothing(browser, page_file, 
     assert visit.value("document.documentElement.scrollWidth") == WIDTHS[width][0]
     colour = visit.value("getComputedStyle(document.body).backgroundColor")
     assert colour == THEMES[theme]
-    visit.close()
 
 
 def test_no_plot_sticks_out_of_its_card_and_no_axis_lacks_a_title(visit):
@@ -222,8 +235,8 @@ def test_a_chip_hides_its_entrant_everywhere(visit):
     visit.until(shown, lambda now: now == before)
 
 
-def test_the_theme_switch_repaints_the_plots_and_is_remembered(browser, page_file):
-    visit = Visit(browser, page_file)
+def test_the_theme_switch_repaints_the_plots_and_is_remembered(visits):
+    visit = visits("phone", "light")
     line = "document.getElementById('curve-metric')._fullData.at(-1).line.color"
     text = "document.getElementById('curve-metric')._fullLayout.font.color"
     light = visit.value(line), visit.value(text)
@@ -236,8 +249,8 @@ def test_the_theme_switch_repaints_the_plots_and_is_remembered(browser, page_fil
     visit.page.wait_for_selector("html[data-ready]", state="attached")
     assert visit.value("getComputedStyle(document.body).backgroundColor") == THEMES["dark"]
     assert visit.value(line) == dark
+    visit.page.evaluate("localStorage.clear()")
     assert visit.said == []
-    visit.close()
 
 
 def test_copy_buttons_copy(visit):
@@ -251,8 +264,8 @@ def test_copy_buttons_copy(visit):
     visit.page.evaluate("document.getElementById('paste').remove()")
 
 
-def test_print_is_light_and_holds_the_plots(browser, page_file):
-    visit = Visit(browser, page_file, theme="dark")
+def test_print_is_light_and_holds_the_plots(visits):
+    visit = visits("desktop", "dark")
     visit.page.emulate_media(media="print")
     assert visit.value("getComputedStyle(document.body).backgroundColor") == THEMES["light"]
     assert visit.value("getComputedStyle(document.querySelector('.bar')).display") == "none"
@@ -261,7 +274,7 @@ def test_print_is_light_and_holds_the_plots(browser, page_file):
     visit.until(ink, lambda now: now == "rgba(22,32,43,1)")
     visit.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert visit.value("document.documentElement.dataset.theme || 'none'") == "none"
-    visit.close()
+    visit.page.emulate_media(media="screen")
 
 
 def test_a_browser_that_cannot_unpack_says_so_and_keeps_the_numbers(browser, page_file):
