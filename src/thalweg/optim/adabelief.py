@@ -73,7 +73,7 @@ class AdaBelief(
     rule=AdaBeliefRule,
     slug="adabelief",
     reference="Zhuang et al. 2020, arXiv 2010.07468",
-    space={"lr": Log(1e-4, 3e-2), "weight_decay": Log(1e-3, 1.0)},
+    space={"lr": Log(1e-4, 1e-1), "weight_decay": Log(1e-3, 1.0)},
 ):
     r"""AdaBelief: Adam that divides by how far gradients stray from their mean.
 

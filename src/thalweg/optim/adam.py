@@ -48,7 +48,7 @@ class Adam(
     rule=AdamRule,
     slug="adam",
     reference="Kingma & Ba 2015, arXiv 1412.6980",
-    space={"lr": Log(1e-4, 3e-2)},
+    space={"lr": Log(1e-4, 1e-1)},
 ):
     r"""Adam: the gradient's mean over the root of its mean square, by entry.
 

@@ -49,7 +49,7 @@ class AdamW(
     rule=AdamWRule,
     slug="adamw",
     reference="Loshchilov & Hutter 2019, arXiv 1711.05101",
-    space={"lr": Log(1e-4, 3e-2), "weight_decay": Log(1e-3, 1.0)},
+    space={"lr": Log(1e-4, 1e-1), "weight_decay": Log(1e-3, 1.0)},
 ):
     r"""AdamW: Adam whose weight decay is decoupled from the adaptive step.
 

@@ -80,7 +80,7 @@ class AdEMAMix(
     slug="ademamix",
     reference="Pagliardini, Ablin & Grangier 2025, arXiv 2409.03137",
     space={
-        "lr": Log(1e-4, 3e-2),
+        "lr": Log(1e-4, 1e-1),
         "alpha": Choice((2.0, 5.0, 8.0)),
         "weight_decay": Log(1e-3, 1.0),
     },

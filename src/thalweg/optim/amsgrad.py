@@ -50,7 +50,7 @@ class AMSGrad(
     rule=AMSGradRule,
     slug="amsgrad",
     reference="Reddi, Kale & Kumar 2018, arXiv 1904.09237",
-    space={"lr": Log(1e-4, 3e-2)},
+    space={"lr": Log(1e-4, 1e-1)},
 ):
     r"""AMSGrad: Adam over the largest mean square so far, so that steps cannot grow back.
 

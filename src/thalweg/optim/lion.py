@@ -38,7 +38,7 @@ class Lion(
     rule=LionRule,
     slug="lion",
     reference="Chen et al. 2023, arXiv 2302.06675",
-    space={"lr": Log(1e-5, 3e-3), "weight_decay": Log(1e-2, 10.0)},
+    space={"lr": Log(1e-5, 1e-2), "weight_decay": Log(1e-2, 10.0)},
 ):
     r"""Lion: the sign of an interpolated momentum; every entry moves by exactly lr.
 

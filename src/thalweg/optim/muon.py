@@ -66,8 +66,8 @@ class Muon(
     slug="muon",
     reference="Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982",
     space={
-        "lr": Log(1e-3, 1e-1),
-        "adamw_lr": Log(1e-4, 3e-2),
+        "lr": Log(1e-3, 3e-1),
+        "adamw_lr": Log(1e-4, 1e-1),
         "weight_decay": Log(1e-3, 1.0),
     },
     rest="adamw",

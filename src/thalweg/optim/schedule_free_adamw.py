@@ -86,7 +86,7 @@ class ScheduleFreeAdamW(
     slug="schedule-free-adamw",
     name="Schedule-Free AdamW",
     reference="Defazio et al. 2024, arXiv 2405.15682",
-    space={"lr": Log(1e-3, 1e-1), "weight_decay": Log(1e-3, 1.0)},
+    space={"lr": Log(1e-3, 3e-1), "weight_decay": Log(1e-3, 1.0)},
 ):
     r"""Schedule-Free AdamW: an average that replaces the learning-rate schedule.
 

@@ -55,7 +55,7 @@ class SGD(
     slug="sgd",
     reference="Robbins & Monro 1951; Polyak 1964; Sutskever et al. 2013 (Nesterov form)",
     space={
-        "lr": Log(1e-3, 1.0),
+        "lr": Log(1e-3, 3.0),
         "momentum": Choice((0.0, 0.9, 0.95)),
         "weight_decay": Log(1e-6, 1e-2),
     },

@@ -150,7 +150,7 @@ class SOAP(
     rule=SOAPRule,
     slug="soap",
     reference="Vyas et al. 2025, arXiv 2409.11321",
-    space={"lr": Log(3e-4, 3e-2), "weight_decay": Log(1e-3, 1.0)},
+    space={"lr": Log(3e-4, 1e-1), "weight_decay": Log(1e-3, 1.0)},
 ):
     r"""SOAP: Adam in the eigenbasis of Shampoo's statistics.
 

@@ -41,7 +41,7 @@ class RaceConfig:
     entrants: tuple[Entrant, ...]
     out: Path
     trials: int = 8
-    seeds: int = 5
+    seeds: int = 6
     steps: int | None = None
     seed: int = 0
     target: float | None = None

