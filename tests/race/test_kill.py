@@ -15,7 +15,7 @@ from thalweg.race.store import Store
 
 # Imports everything once, then forks a racing process group for every line that it reads.
 SERVER = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -30,6 +30,8 @@ runner.CHECKPOINT_SECONDS = 0.01  # every run writes checkpoints, so kills hit t
 def tell(event):
     if isinstance(event, events.RaceStarted):
         print(os.getpid(), flush=True)
+    if isinstance(event, events.RunFinished):
+        time.sleep(0.25)  # so that no machine is through before the last kill
 
 entrants = parse_entrants(sys.argv[2:])
 config = RaceConfig("quadratic", entrants, Path(sys.argv[1]), trials=2, seeds=3, steps=20, seed=4)
