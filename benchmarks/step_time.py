@@ -64,20 +64,29 @@ def gpt30m() -> list[tuple[int, ...]]:
     return [(32768, d), (512, d), *layer * 4, (d,), (d,)]
 
 
-LISTS = {
+LISTS: dict[str, list[tuple[int, ...]]] = {
     "ResNet-18": resnet18(),
     "GPT 30M": gpt30m(),
     "1,000 small": [(1000,)] * 1000,
 }
 
 
+def named(shapes: list[tuple[int, ...]]) -> list[tuple[str, tuple[int, ...]]]:
+    """Name embeddings and the output layer as models do, so that matrix rules leave them out."""
+    roles = {(32768, 512): "wte.weight", (1000, 512): "head.weight"}
+    names = [roles.get(shape, f"layer.{index}") for index, shape in enumerate(shapes)]
+    if (32768, 512) in shapes:
+        names[1] = "wpe.weight"
+    return list(zip(names, shapes, strict=True))
+
+
 def tensors(shapes: list[tuple[int, ...]]) -> list[tuple[str, torch.Tensor]]:
     random = torch.Generator().manual_seed(0)
     made = []
-    for index, shape in enumerate(shapes):
+    for name, shape in named(shapes):
         p = (0.02 * torch.randn(shape, generator=random)).requires_grad_()
         p.grad = 1e-3 * torch.randn(shape, generator=random)
-        made.append((f"p{index}", p))
+        made.append((name, p))
     return made
 
 
