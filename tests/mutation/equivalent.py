@@ -47,12 +47,6 @@ _BY_FILE: dict[str, dict[tuple[str, str], str]] = {
             "if self.beta3_warmup is not None and t - 1 < self.beta3_warmup:",
         ): _END,
     },
-    "optim/amsgrad.py": {
-        (
-            "names = ('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq')",
-            "names = ('exp_avg_sq', 'exp_avg', 'max_exp_avg_sq')",
-        ): _ORDER,
-    },
     "optim/muon.py": {
         (
             "u = gathered(g.lerp(b, k.momentum) if self.nesterov else b)",

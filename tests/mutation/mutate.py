@@ -31,6 +31,7 @@ PACKAGE = ROOT / "src" / "thalweg"
 # Mathematics outside optim/ that is part of rules' formulas, and what the tests of it are about.
 SHARED = {
     "engine/linear_algebra.py": ("muon", "soap", "newton_schulz"),
+    "engine/moments.py": ("adam", "adamw", "amsgrad"),
     "engine/numeric.py": ("lion",),
 }
 

@@ -2,35 +2,17 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from thalweg.core.space import Log
-from thalweg.engine import Numbers, Rule, RuleOptimizer, State
+from thalweg.engine import Numbers, RuleOptimizer, State, TwoMoments
 
 
 @dataclass(frozen=True)
-class AdamWRule(Rule):
+class AdamWRule(TwoMoments):
     """The formula of `AdamW`."""
 
     weight_decay: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-
-    def init(self, p: Tensor) -> dict[str, Tensor]:
-        """Return both moments, zero."""
-        return {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-
-    def scalars(self, t: int) -> dict[str, float]:
-        """Return the betas, eps and the two bias corrections."""
-        beta1, beta2 = self.betas
-        return {
-            "beta1": beta1,
-            "beta2": beta2,
-            "eps": self.eps,
-            "bias_correction1": 1 - beta1**t,
-            "root_bias_correction2": (1 - beta2**t) ** 0.5,
-        }
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
         """Return lr / (1 - beta1^t) and lr * weight_decay."""
@@ -39,8 +21,7 @@ class AdamWRule(Rule):
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return m over the root of v, which `step_and_decay` completes."""
         del p
-        m = s.exp_avg.lerp_(g, 1 - k.beta1)
-        v = s.exp_avg_sq.mul_(k.beta2).add_(g * g, alpha=1 - k.beta2)
+        m, v = self.moments(g, s, k)
         return m / (v.sqrt() / k.root_bias_correction2 + k.eps)
 
 

@@ -6,41 +6,20 @@ import torch
 from torch import Tensor
 
 from thalweg.core.space import Log
-from thalweg.engine import Numbers, Rule, RuleOptimizer, State
+from thalweg.engine import Numbers, RuleOptimizer, State, TwoMoments
 
 
 @dataclass(frozen=True)
-class AMSGradRule(Rule):
+class AMSGradRule(TwoMoments):
     """The formula of `AMSGrad`."""
-
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
         """Return both moments and the running maximum of the second, zero."""
-        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-        return {name: torch.zeros_like(p) for name in names}
-
-    def scalars(self, t: int) -> dict[str, float]:
-        """Return the betas, eps and the two bias corrections."""
-        beta1, beta2 = self.betas
-        return {
-            "beta1": beta1,
-            "beta2": beta2,
-            "eps": self.eps,
-            "bias_correction1": 1 - beta1**t,
-            "root_bias_correction2": (1 - beta2**t) ** 0.5,
-        }
-
-    def step_and_decay(self, k: Numbers) -> tuple[float, float]:
-        """Return lr / (1 - beta1^t) and 0: weight decay joins the gradient."""
-        return k.lr / k.bias_correction1, 0.0
+        return {**super().init(p), "max_exp_avg_sq": torch.zeros_like(p)}
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return m over the root of the largest v so far, which `step_and_decay` completes."""
-        g = g.add(p, alpha=k.weight_decay)
-        m = s.exp_avg.lerp_(g, 1 - k.beta1)
-        v = s.exp_avg_sq.mul_(k.beta2).add_(g * g, alpha=1 - k.beta2)
+        m, v = self.moments(g.add(p, alpha=k.weight_decay), s, k)
         s.max_exp_avg_sq.copy_(torch.maximum(s.max_exp_avg_sq, v))
         return m / (s.max_exp_avg_sq.sqrt() / k.root_bias_correction2 + k.eps)
 
