@@ -109,7 +109,7 @@ def _start(
 def _run(call: Callable[[], Any]) -> Any:
     try:
         return call()
-    except (TraceError, TypeError, AttributeError) as error:
+    except (TraceError, TypeError, AttributeError, NotImplementedError) as error:
         raise UntraceableError(str(error)) from error
 
 
@@ -121,6 +121,9 @@ class _Record(fx.Tracer):
         self.graph = fx.Graph(tracer_cls=fx.Tracer)
         self.root = torch.nn.Module()
         self.inputs: dict[fx.Node, tuple[str, str]] = {}
+
+    def create_arg(self, a: Any) -> Any:
+        return a._refuse() if isinstance(a, _Poison) else super().create_arg(a)
 
     def tensor(self, name: str) -> fx.Proxy:
         return self._input(f"in_{name}", "element", f"in_{name}")

@@ -17,7 +17,7 @@ class RaceStarted:
 
     Attributes:
         runs: runs in all, those of a hidden baseline included.
-        done: runs that an earlier session finished.
+        done: runs that an earlier process finished.
         steps: steps of every run.
         entrants: their names.
         target: the target if it is known from the start.
@@ -140,7 +140,7 @@ class Clock:
         self.measured(row)
 
     def measured(self, row: RunRow) -> None:
-        """Learn from a run that an earlier session did."""
+        """Learn from a run that an earlier process did."""
         if row.status == "ok" and row.wall_seconds:
             self.times.setdefault(row.entrant, []).append(row.wall_seconds)
 

@@ -49,7 +49,7 @@ class Runner:
         store: where results go.
         clock: learns from every run how long the rest takes.
         runs: how many runs the race has in all.
-        done: how many of them earlier sessions did.
+        done: how many of them earlier processes did.
         tell: is told of events.
         fit: trains one run.
     """
@@ -109,7 +109,7 @@ class Runner:
         except UsageError:
             if not interrupted:
                 raise
-            # The checkpoint of an earlier session cannot be used; the run can start over.
+            # The checkpoint of an earlier process cannot be used; the run can start over.
             shutil.rmtree(folder)
             return self._fit_once(run, folder, progress)
 
@@ -119,7 +119,7 @@ class Runner:
         every = None  # before anything was measured: at every evaluation
         if seconds is not None:
             every = max(1, math.floor(config["steps"] * CHECKPOINT_SECONDS / max(seconds, 1e-9)))
-        # A run of less than a minute starts over, unless an earlier session thought otherwise.
+        # A run of less than a minute starts over, unless an earlier process thought otherwise.
         short = seconds is not None and seconds < CHECKPOINT_SECONDS and not folder.exists()
         return self._fit(
             self._workload,
