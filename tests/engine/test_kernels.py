@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import thalweg.optim
+from thalweg.core import registry
 from thalweg.engine import Rule, RuleOptimizer, execution
 
 SIZES = (100_000, 7, 33_333, 1)
@@ -46,30 +47,32 @@ class ReadsItsFieldRule(Rule):
         return g * self.lr
 
 
-class ReadsItsField(RuleOptimizer, rule=ReadsItsFieldRule, slug="reads-its-field"):
-    """Squares its learning rate, in the wrong way."""
-
-
 @dataclass(frozen=True)
-class SortsRule(Rule):
+class InverseErrorRule(Rule):
     """A rule with an operation that no kernel knows."""
 
     def update(self, g, p, s, k):
         return torch.erfinv(g.clamp(-0.5, 0.5))
 
 
-class Sorts(RuleOptimizer, rule=SortsRule, slug="sorts"):
-    """Steps along the inverse error function of the gradient."""
-
-
 @pytest.mark.parametrize(
-    ("optimizer", "reason", "expected"),
-    [(ReadsItsField, "self.lr", 1 - 0.01 * 0.25), (Sorts, "erfinv", 1 - 0.1 * 0.2253120550)],
+    ("rule", "reason", "expected"),
+    [
+        (ReadsItsFieldRule, "self.lr", 1 - 0.01 * 0.25),
+        (InverseErrorRule, "erfinv", 1 - 0.1 * 0.2253120550),
+    ],
 )
-def test_an_untraceable_formula_runs_uncompiled_and_says_why(optimizer, reason, expected) -> None:
+def test_an_untraceable_formula_runs_uncompiled_and_says_why(
+    rule, reason, expected, monkeypatch
+) -> None:
+    monkeypatch.setattr(registry, "_parts", dict(registry._parts))
     execution._warn_once.cache_clear()
+
+    class Optimizer(RuleOptimizer, rule=rule, slug="test-rule"):
+        """Runs the rule, and is forgotten after the test."""
+
     p = torch.ones(3, dtype=torch.float64, requires_grad=True)
-    made = optimizer([("p", p)], lr=0.1, execution="compiled")
+    made = Optimizer([("p", p)], lr=0.1, execution="compiled")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
