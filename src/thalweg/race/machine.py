@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
 from thalweg._version import __version__
@@ -64,9 +63,9 @@ def contention(rows: Sequence[RunRow], machine: dict[str, Any]) -> str | None:
     """Return why the race's times cannot be compared, or None if nothing speaks against it.
 
     Three signs that the runs had to share the machine: all runs together took more than
-    1.5 seconds of wall time per second of processor time (on a CPU); the step times of an
-    entrant's final runs, which do the same work, have quartiles that differ by a factor of more
-    than 1.5; the load average over the runs was above 1.25 per core.
+    1.5 seconds of wall time per second of processor time (on a CPU); the median step time of an
+    entrant's final runs, which do the same work, differs by more than 1.5 between two of them;
+    the load average over the runs was above 1.25 per core.
     """
     timed = [row for row in rows if row.wall_seconds and row.cpu_seconds]
     wall = sum(row.wall_seconds or 0 for row in timed)
@@ -79,10 +78,8 @@ def contention(rows: Sequence[RunRow], machine: dict[str, Any]) -> str | None:
             for row in rows
             if row.entrant == name and row.phase == "final" and row.seconds_per_step
         ]
-        # Medians are compared, which a single slow run does not move; half of the runs do.
-        low, high = np.quantile(times, [0.25, 0.75]) if times else (1.0, 1.0)
-        if high > SPREAD * low:
-            return f"the step times of {name} varied by a factor of {high / low:.1f}"
+        if times and max(times) > SPREAD * min(times):
+            return f"the step time of {name} varied by a factor of {max(times) / min(times):.1f}"
     loads = [row.load for row in timed if row.load is not None]
     available = machine.get("cores") or 1
     if loads and median(loads) > LOAD_PER_CORE * available:
