@@ -54,6 +54,9 @@ def test_second_order_derivatives_have_their_closed_forms(problem: Curved) -> No
         assert_close(point.jacobian, problem.jacobian(W), 1e-12)
         assert_close(point.output_hessian, problem.output_hessian(W), 1e-12)
         assert_close(point.gauss_newton(), problem.gauss_newton(W), 1e-12)
+        loss, g = point.penalised(torch.tensor(2 * W), 0.3)
+        assert_close(loss, problem.loss(W) + 0.6 * W @ W, 1e-12)
+        assert_close(g, problem.gradient(W) + 0.6 * W, 1e-12)
         for seed in (1, 2):
             v = start(seed=seed)
             assert_close(point.product(torch.tensor(v)), problem.gauss_newton(W) @ v, 1e-12)

@@ -54,8 +54,7 @@ class GaussNewtonOptimizer(VectorOptimizer):
 
     def _moved(self, evaluations: Evaluations, x: Tensor) -> Tensor:
         point, decay = Linearised(evaluations), self.common("weight_decay")
-        g = point.gradient + decay * x
-        loss = float(point.loss) + 0.5 * decay * float(x @ x)
+        loss, g = point.penalised(x, decay)
         damping = self.param_groups[0]["present_damping"]
         d = self._direction(point, g, damping + decay, evaluations)
         rate, after = self.common("lr"), math.nan

@@ -102,8 +102,8 @@ class Linearised:
     With J the derivative of the n outputs by the d parameters, r and Q the gradient and the
     Hessian of the loss by the outputs: the gradient of the loss is J^T r, the generalised
     Gauss-Newton matrix J^T Q J. Terms of the loss that are not computed from the outputs are in
-    the gradient and not in the matrix; the penalty is in neither. Vectors are flat and float32 at
-    least.
+    the gradient and not in the matrix; the penalty of weight decay is in neither. Vectors are
+    flat and float32 at least.
 
     Attributes:
         loss: the loss.
@@ -134,6 +134,11 @@ class Linearised:
     def output_hessian(self) -> Tensor:
         """Q, shape (n, n)."""
         return hessian([self._by_output], [self.outputs])
+
+    def penalised(self, x: Tensor, decay: float) -> tuple[float, Tensor]:
+        """Return the loss and the gradient with the penalty ``decay / 2 |x|^2``."""
+        loss = self.loss.item() + 0.5 * decay * torch.dot(x, x).item()
+        return loss, self.gradient + decay * x
 
     def gauss_newton(self) -> Tensor:
         """Return J^T Q J, shape (d, d)."""

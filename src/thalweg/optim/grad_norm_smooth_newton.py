@@ -113,8 +113,7 @@ class GradNormSmoothNewton(
             return loss, g, hessian(gradients, evaluations.params)
         point, decay = Linearised(evaluations), self.common("weight_decay")
         matrix = point.gauss_newton() if self.common("approximation") == "ggn" else _fisher(point)
-        loss = float(point.loss) + 0.5 * decay * float(x @ x)
-        return loss, point.gradient + decay * x, shifted(matrix, decay)
+        return *point.penalised(x, decay), shifted(matrix, decay)
 
 
 def _fisher(point: Linearised) -> Tensor:

@@ -96,7 +96,7 @@ class TNGD(
 
     def _moved(self, evaluations: Evaluations, x: Tensor) -> Tensor:
         point, decay = Linearised(evaluations), self.common("weight_decay")
-        g = point.gradient + decay * x
+        _, g = point.penalised(x, decay)
         step = self.state_of(evaluations.params[0])["step"]
         values, basis = eigenpairs(shifted(point.gauss_newton(), self.common("damping") + decay))
         start = g
