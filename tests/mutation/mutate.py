@@ -105,7 +105,10 @@ def main() -> int:
             if answer.status != "passed":
                 _say(f"{answer.job.label}: the tests fail on the rule as it is\n{answer.output}")
                 return 2
-        answers = list(pool.run(jobs))
+        answers = []
+        for answer in pool.run(jobs):
+            answers.append(answer)
+            _say_if_alive(answer)
     return _report(chosen, answers, excused, whole=not options.rule)
 
 
@@ -164,11 +167,6 @@ def _report(
 ) -> int:
     survivors = [answer for answer in answers if answer.status == "passed"]
     errors = [answer for answer in answers if answer.status == "error"]
-    for title, some in (("survived", survivors), ("not decided", errors)):
-        for answer in some:
-            mutant = answer.job.mutant
-            assert mutant is not None
-            _say(f"{title}: {answer.job.file}:{mutant.line} [{mutant.kind}] {mutant.change}")
     for answer in errors[:1]:
         _say(answer.output)
     stale = _stale(chosen) if whole else []
@@ -186,6 +184,13 @@ def _report(
     killed = len(answers) - len(survivors) - len(errors)
     _say(f"mutation score {killed}/{len(answers)}")
     return 1 if survivors or errors or stale else 0
+
+
+def _say_if_alive(answer: Answer) -> None:
+    title = {"passed": "survived", "error": "not decided"}.get(answer.status)
+    mutant = answer.job.mutant
+    if title and mutant:
+        _say(f"{title}: {answer.job.file}:{mutant.line} [{mutant.kind}] {mutant.change}")
 
 
 class _Pool:

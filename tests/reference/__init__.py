@@ -35,7 +35,8 @@ for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
 def only(slugs: list[str]) -> None:
     """Forget all other rules: for the mutation tool, which runs one rule's tests many times."""
     for loops in (REFERENCES, PROCEDURES):
-        for slug in set(loops) - set(slugs):
+        # Tests of "newton" include those of "gauss-newton", whose ids hold the word.
+        for slug in [one for one in loops if not any(subject in one for subject in slugs)]:
             del loops[slug]
     SETTINGS[:] = [setting for setting in SETTINGS if setting.rule in slugs]
     GOLDEN[:] = [golden for golden in GOLDEN if golden.rule in slugs]

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from thalweg.engine.rule import Numbers, Rule
+from thalweg.engine.rule import Numbers, Rule, State
 
 Scaling = Literal["mean", "count"]
 
@@ -22,16 +21,17 @@ class Cautious(Rule):
 
     scaling: Scaling = "mean"
 
-    def numbers_each(self, sums: Mapping[str, float], k: Numbers) -> dict[str, float]:
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
         """Return what makes up for the entries that rest."""
-        del k
-        return {"scale": scale(self.scaling, sums["agreeing"], sums["entries"])}
+        del s, k
+        return {"scale": scale(self.scaling, sums["agreeing"], p.numel())}
 
 
 def agreement(d: Tensor, g: Tensor) -> dict[str, Tensor]:
-    """Return in how many entries a direction agrees with the gradient, and how many there are."""
-    # Counted as truths, because sums of ones overflow in half precision.
-    return {"agreeing": (d * g > 0).sum(), "entries": (torch.ones_like(g) > 0).sum()}
+    """Return in how many entries a direction agrees with the gradient."""
+    return {"agreeing": (d * g > 0).sum()}
 
 
 def scale(scaling: Scaling, agreeing: float, entries: float) -> float:

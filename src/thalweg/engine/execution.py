@@ -20,6 +20,7 @@ from thalweg.engine.modifier import (
     redirected,
     transformed,
 )
+from thalweg.engine.numeric import wide
 from thalweg.engine.rule import Numbers, Rule, State, measures_each, structural_fields
 from thalweg.engine.tensor_list import TensorList
 from thalweg.engine.trace import UntraceableError, trace
@@ -161,7 +162,12 @@ def _loop_measure(turn: Turn, sums_of: Pass) -> Sums:
     turn = _opened(turn)
     for p, g, state, k in zip(turn.p, turn.g, turn.states, _numbers(turn), strict=True):
         g = _signed(g, turn.maximize)
-        s = _apart(state) if turn.modifiers or sums_of.kind == "direction" else State.of(state)
+        apart = turn.modifiers or sums_of.kind == "direction"
+        if p.dtype.itemsize < 4:  # kernels sum in double, and 16 bits cannot hold a sum
+            g, p = wide(g), wide(p)
+            s = State.of({n: wide(x) if isinstance(x, Tensor) else x for n, x in state.items()})
+        else:
+            s = _apart(state) if apart else State.of(state)
         sums = sums_of.sums(turn.rule, turn.modifiers, g, p, s, k)
         names = list(sums)
         rows.append([float(distributed.gathered(value)) for value in sums.values()])
@@ -250,6 +256,8 @@ def _redirected(
 
 
 def _foreach_measure(turn: Turn, sums_of: Pass) -> Sums:
+    if any(p.dtype.itemsize < 4 for p in turn.p):
+        return _loop_measure(turn, sums_of)
     g, p, s = _lists(_opened(turn))
     sums = sums_of.sums(turn.rule, (), g, p, s, turn.k)
     rows = torch.zeros(len(turn.p), len(sums), dtype=torch.float64)

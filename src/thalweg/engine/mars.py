@@ -1,7 +1,7 @@
 """Gradients corrected by how the last ones changed, and what is built on them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,7 +11,7 @@ from thalweg.core.errors import UsageError
 from thalweg.engine.closure import Evaluations, zeros_where_absent
 from thalweg.engine.initial_rate import InitialRate
 from thalweg.engine.optimizer import RuleOptimizer
-from thalweg.engine.rule import Numbers, State, require
+from thalweg.engine.rule import Numbers, Rule, State, require
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,6 @@ class MARSRule(InitialRate):
     Matrices (or all tensors, with ``optimize_1d``) are moved along `corrected_direction`; the
     others by AdamW with settings of their own.
     """
-
-    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
 
     lr: float = 3e-3
     betas: tuple[float, float] = (0.95, 0.99)
@@ -60,52 +58,88 @@ class MARSRule(InitialRate):
         state = {name: torch.zeros_like(p) for name in names}
         return state | ({"previous": p.detach().clone()} if self.exact else {})
 
+    def formula(self, p: Tensor) -> type[Rule]:
+        """Return AdamW's formula for what is not corrected."""
+        return type(self) if self.corrects(p) else _AdamW
+
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the step, the betas of both kinds and what goes with them."""
+        """Return the betas, eps, Adam's corrections and the strength of the gradient's."""
         beta1, beta2 = self.betas
         return {
-            "t": t,
             "beta1": beta1,
             "beta2": beta2,
-            "beta1_1d": self.betas_1d[0],
-            "beta2_1d": self.betas_1d[1],
             "eps": self.eps,
+            "bias_correction1": 1 - beta1**t,
+            "root_bias_correction2": (1 - beta2**t) ** 0.5,
             "correction": self.gamma * beta1 / (1 - beta1),
-            "lr_1d": self.lr_1d,
-            "weight_decay_1d": self.weight_decay_1d,
         }
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
         """Return lr and 0: weight decay is part of the direction."""
         return k.lr, 0.0
 
+    def measure_each(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Mapping[str, Tensor]:
+        """Return the squared norm of the corrected gradient."""
+        del p
+        c = self._corrected(g, s, k)
+        return {"square": (c * c).sum()}
+
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
+        """Return what brings the corrected gradient to a norm of 1 at most."""
+        del p, s, k
+        norm = sums["square"] ** 0.5
+        return {"shrink": 1.0 if norm <= 1 else 1 / norm}
+
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the direction along the corrected gradients, or AdamW's; both with decay."""
+        """Return the direction along the corrected gradients, with decay."""
+        c = self._corrected(g, s, k) * k.shrink
         if self.exact:
-            before = s.previous_gradient
             s.previous.copy_(p)
-        if not self.corrects(p):
-            d = self.adam(g, s, k, k.beta1_1d, k.beta2_1d) + p * k.weight_decay_1d
-            return d * (k.lr_1d / k.first_lr if k.first_lr else 0.0)
-        if not self.exact:
-            before = s.last_grad.clone()
+        else:
             s.last_grad.copy_(g)
-        c = g + (g - before) * k.correction
-        c = c / torch.linalg.vector_norm(c).clamp_min(1)
         return self.corrected_direction(c, s, k) + p * k.weight_decay
 
     def corrected_direction(self, c: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the direction for a corrected gradient of norm 1 at most."""
         raise NotImplementedError(f"{type(self).__name__} has no corrected_direction")
 
-    def adam(self, g: Tensor, s: State, k: Numbers, beta1: float, beta2: float) -> Tensor:
+    def adam(self, g: Tensor, s: State, k: Numbers) -> Tensor:
         """Return Adam's direction, with the maximum of the second moment if asked for."""
-        m = s.exp_avg.lerp_(g, 1 - beta1)
-        v = s.exp_avg_sq.mul_(beta2).add_(g * g, alpha=1 - beta2)
+        m = s.exp_avg.lerp_(g, 1 - k.beta1)
+        v = s.exp_avg_sq.mul_(k.beta2).add_(g * g, alpha=1 - k.beta2)
         if self.amsgrad:
             v = s.max_exp_avg_sq.copy_(torch.maximum(s.max_exp_avg_sq, v))
-        root = v.sqrt() / (1 - beta2**k.t) ** 0.5 + k.eps
-        return m / (root * (1 - beta1**k.t))
+        root = v.sqrt() / k.root_bias_correction2 + k.eps
+        return m / (root * k.bias_correction1)
+
+    def _corrected(self, g: Tensor, s: State, k: Numbers) -> Tensor:
+        before = s.previous_gradient if self.exact else s.last_grad
+        return g + (g - before) * k.correction
+
+
+@dataclass(frozen=True)
+class _AdamW(MARSRule):
+    """AdamW with the settings of tensors that are not corrected."""
+
+    reads: ClassVar[Literal["element", "tensor"]] = "element"
+    measure_each, numbers_each = Rule.measure_each, Rule.numbers_each
+
+    def scalars(self, t: int) -> dict[str, float]:
+        """Return AdamW's numbers."""
+        own = replace(self, betas=self.betas_1d)
+        return {**super(_AdamW, own).scalars(t), "decay_1d": self.weight_decay_1d}
+
+    def step_and_decay(self, k: Numbers) -> tuple[float, float]:
+        """Return the learning rate of these tensors, scheduled alike, and 0."""
+        return self.lr_1d * self.relative_rate(k), 0.0
+
+    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
+        """Return Adam's direction, with decay."""
+        if self.exact:
+            s.previous.copy_(p)
+        return self.adam(g, s, k) + p * k.decay_1d
 
 
 class MARSOptimizer(RuleOptimizer):

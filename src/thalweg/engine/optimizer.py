@@ -331,7 +331,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._kept_plans = None
         self._training_weights.clear()
 
-    def _fresh_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+    def _fresh_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         """Return the state that a parameter of the group would start with."""
         rule = hyper_parameters.rule_from_group(group)
         return fresh_state(rule, self.modifiers, p, self.state_bits)

@@ -9,7 +9,7 @@ from torch import Tensor
 from thalweg.core.errors import UsageError
 from thalweg.engine import distributed
 from thalweg.engine.modifier import Modifiers, has, named
-from thalweg.engine.rule import Rule
+from thalweg.engine.rule import Rule, has_formulas
 from thalweg.engine.storage import Bits, compressed
 
 Gradients = Mapping[Tensor, Tensor]
@@ -19,7 +19,7 @@ class Part:
     """Tensors of one group that share a step count and a sharding.
 
     Attributes:
-        rule: the group's rule.
+        rule: the rule that its tensors take.
         t: the step, from 1.
         maximize: whether to climb.
         whole: the parameters as the user has them.
@@ -67,6 +67,8 @@ class Part:
                     target = distributed.local(x)
                     if target.data_ptr() != worked[name].data_ptr():
                         target.copy_(worked[name])
+                else:
+                    state[name] = worked[name]
 
 
 class GroupPlan:
@@ -121,10 +123,12 @@ class GroupPlan:
                 }
         states: Any = self.states
         steps = [states[i]["step"] + 1 for i in chosen]
-        if self.shardings is None:
-            keys: Sequence[Any] = steps
-        else:
+        keys: Sequence[Any] = steps
+        if self.shardings is not None:
             keys = [(t, self.shardings[i]) for t, i in zip(steps, chosen, strict=True)]
+        if has_formulas(type(rule)):
+            formulas = [rule.formula(self.params[i]) for i in chosen]
+            keys = list(zip(keys, formulas, strict=True))
         alike: Mapping[Any, list[int]] = {}
         if len(set(keys)) == 1:
             alike = {keys[0]: chosen}
@@ -133,7 +137,7 @@ class GroupPlan:
                 alike.setdefault(key, []).append(i)  # type: ignore[attr-defined]
         return [
             Part(
-                rule,
+                _formula(rule, self.params[indices[0]]),
                 states[indices[0]]["step"] + 1,
                 bool(self.group["maximize"]),
                 [self.params[i] for i in indices],
@@ -145,9 +149,12 @@ class GroupPlan:
         ]
 
 
-def fresh_state(
-    rule: Rule, modifiers: Modifiers, p: Tensor, bits: Bits | None
-) -> dict[str, Tensor]:
+def _formula(rule: Rule, p: Tensor) -> Rule:
+    formula = rule.formula(p)
+    return rule if formula is type(rule) else formula(**vars(rule))
+
+
+def fresh_state(rule: Rule, modifiers: Modifiers, p: Tensor, bits: Bits | None) -> dict[str, Any]:
     """Return the state that a parameter starts with."""
     state = rule.init(p)
     for modifier in modifiers:

@@ -22,6 +22,7 @@ class Numbers:
     if typing.TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
 
 class State(Numbers):
@@ -85,8 +86,19 @@ class Rule:
         betas = getattr(self, "betas", ())
         require(self, "betas", all(0 <= beta < 1 for beta in betas), "each in [0, 1)")
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
-        """Return the state that a parameter starts with; none unless a rule says otherwise."""
+    def formula(self, p: Tensor) -> "type[Rule]":
+        """Return the rule that a tensor takes: this one, or another of the same fields.
+
+        Tensors of one formula step together. `init` is always this rule's.
+        """
+        del p
+        return type(self)
+
+    def init(self, p: Tensor) -> dict[str, Any]:
+        """Return the state that a parameter starts with; none unless a rule says otherwise.
+
+        Tensors, and floats that belong to the whole tensor (see `numbers_each`).
+        """
         del p
         return {}
 
@@ -122,12 +134,15 @@ class Rule:
         del g, p, s, k
         return {}
 
-    def numbers_each(self, sums: Mapping[str, float], k: Numbers) -> dict[str, float]:
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
         """Return the numbers that join ``k`` for one tensor, from its sums; plain Python.
 
+        Floats in ``s`` may be read and assigned; of ``p`` the shape may be read, nothing else.
         The default is the sums themselves.
         """
-        del k
+        del p, s, k
         return dict(sums)
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
@@ -183,6 +198,11 @@ def measures(rule: type[Rule]) -> bool:
 def measures_each(rule: type[Rule]) -> bool:
     """Return whether the rule needs sums over each tensor before it can update that."""
     return rule.measure_each is not Rule.measure_each
+
+
+def has_formulas(rule: type[Rule]) -> bool:
+    """Return whether some tensors take another formula than others."""
+    return rule.formula is not Rule.formula
 
 
 def has_shared(rule: type[Rule]) -> bool:

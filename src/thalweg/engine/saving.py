@@ -73,8 +73,8 @@ def restore_dtypes(optimizer: "RuleOptimizer", state_dict: dict[str, Any]) -> No
             fresh = optimizer._fresh_state(p, own) if entries else {}
             for name, x in entries.items():
                 loaded = optimizer.state[p]
-                if name == "step":
-                    loaded[name] = int(x)
+                if name == "step" or isinstance(fresh.get(name), float):
+                    loaded[name] = type(fresh.get(name, 0))(x)
                 elif isinstance(x, Tensor) and loaded[name].dtype != fresh.get(name, x).dtype:
                     loaded[name] = x.detach().clone().to(p.device, fresh.get(name, x).dtype)
 
@@ -174,12 +174,12 @@ def _check_shapes(
                 f'the saved state of {type(optimizer).__name__} has no "{name}" for a parameter '
                 f"of shape {tuple(p.shape)}; it holds {_some(list(saved))}"
             )
-        if isinstance(saved[name], Tensor) and saved[name].shape != x.shape:
+        if isinstance(x, Tensor) and saved[name].shape != x.shape:
             raise UsageError(
                 f'the saved "{name}" has shape {tuple(saved[name].shape)} where a parameter of '
                 f"shape {tuple(p.shape)} needs {tuple(x.shape)}"
             )
-        if isinstance(saved[name], Tensor) and _coded(saved[name]) != _coded(x):
+        if isinstance(x, Tensor) and _coded(saved[name]) != _coded(x):
             raise UsageError(
                 f'the saved "{name}" is {saved[name].dtype} where this optimiser keeps {x.dtype}; '
                 "build it with the same state_bits"

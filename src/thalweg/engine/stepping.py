@@ -16,7 +16,7 @@ from thalweg.engine.modifier import (
     numbers_of,
 )
 from thalweg.engine.plan import Part
-from thalweg.engine.rule import Numbers, has_shared, measures, measures_each
+from thalweg.engine.rule import Numbers, State, has_shared, measures, measures_each
 from thalweg.engine.storage import Bits
 
 Group = dict[str, Any]
@@ -37,8 +37,9 @@ def run(
     for _, _, turn in turns:
         if measures_each(type(turn.rule)):
             rows = execution.measure(turn, Pass("measure_each"), way)
-            for each, sums in zip(turn.each, rows, strict=True):
-                each.update(turn.rule.numbers_each(sums, turn.k))
+            tensors = zip(turn.whole, turn.states, turn.each, rows, strict=True)
+            for p, state, each, sums in tensors:
+                each.update(turn.rule.numbers_each(sums, p, State.of(state), turn.k))
     for _, part, turn in turns:
         execution.update(turn, way)
         part.close()

@@ -36,7 +36,7 @@ def check_bits(bits: Any) -> None:
         raise UsageError(f"state_bits must be 8, 16 or None (the parameter's own), found {bits!r}")
 
 
-def compressed(state: dict[str, Tensor], p: Tensor, bits: Bits | None) -> dict[str, Tensor]:
+def compressed(state: dict[str, Any], p: Tensor, bits: Bits | None) -> dict[str, Any]:
     """Return the state that a parameter starts with, stored in this many bits.
 
     What is shaped like the parameter and starts at zero is compressed; the rest, points among
@@ -49,8 +49,11 @@ def compressed(state: dict[str, Tensor], p: Tensor, bits: Bits | None) -> dict[s
         return state
     if bits == 8 and distributed.is_distributed(p):
         raise UsageError("state_bits=8 does not go with sharded parameters; use state_bits=16")
-    found: dict[str, Tensor] = {}
+    found: dict[str, Any] = {}
     for name, x in state.items():
+        if not isinstance(x, Tensor):
+            found[name] = x
+            continue
         fits = x.shape == p.shape and x.is_floating_point() and x.numel() > 0
         if not fits or (not x.is_meta and bool(distributed.gathered(x).count_nonzero())):
             found[name] = x

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +18,6 @@ from thalweg.engine.rule import require
 class AdaGradNormRule(Rule):
     """The formula of `AdaGradNorm`."""
 
-    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
-
     lr: float = 1.0
     initial_accumulator_value: float = 1e-2
     scope: Literal["global", "tensor", "row"] = "global"
@@ -30,40 +28,83 @@ class AdaGradNormRule(Rule):
         start = self.initial_accumulator_value
         require(self, "initial_accumulator_value", start > 0, "positive")
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
+    def formula(self, p: Tensor) -> type[Rule]:
+        """Return another formula where a tensor, or each of its rows, has a sum of its own."""
+        if self.scope == "row" and p.ndim > 1:
+            return _OfRows
+        return type(self) if self.scope == "global" else _OfTensors
+
+    def init(self, p: Tensor) -> dict[str, Any]:
         """Return the sum of squared norms, of the tensor or of each row, unless it is shared."""
         if self.scope == "global":
             return {}
-        shape = (len(p), *[1] * (p.ndim - 1)) if self.scope == "row" and p.ndim > 1 else ()
-        dtype, start = at_least_single(p), self.initial_accumulator_value
-        return {"sum": torch.full(shape, start, dtype=dtype, device=p.device)}
+        start = self.initial_accumulator_value
+        if self.scope == "row" and p.ndim > 1:
+            shape, dtype = (len(p), *[1] * (p.ndim - 1)), at_least_single(p)
+            return {"sum": torch.full(shape, start, dtype=dtype, device=p.device)}
+        return {"sum": start}
 
     def shared(self) -> dict[str, float]:
         """Return the sum of squared norms over all tensors."""
         return {"total": self.initial_accumulator_value}
 
-    def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
+    def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Mapping[str, Tensor]:
         """Return the squared norm of the gradient."""
         del s
-        g = (g + p * k.weight_decay).to(at_least_single(g))
-        return {"square": g.square().sum()}
+        g = g + p * k.weight_decay
+        return {"square": (g * g).sum()}
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
         """Add the squared norm."""
         shared["total"] += measured["square"]
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
-        """Return lr, over the root of the sum if it is shared; decay joins the gradient."""
-        return k.lr / k.total**0.5 if self.scope == "global" else k.lr, 0.0
+        """Return lr over the root of the sum, and 0: decay joins the gradient."""
+        return k.lr / k.total**0.5, 0.0
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the gradient, over the root of the sum unless it is shared."""
-        g = g + p * k.weight_decay
-        if self.scope == "global":
-            return g
-        g = gathered(g)
-        axes = tuple(range(1, g.ndim)) if s.sum.ndim else tuple(range(g.ndim))
-        s.sum.add_(g.to(s.sum.dtype).square().sum(axes, keepdim=s.sum.ndim > 0))
+        """Return the gradient with the decay."""
+        del s
+        return g + p * k.weight_decay
+
+
+@dataclass(frozen=True)
+class _OfTensors(AdaGradNormRule):
+    """AdaGrad-Norm with a sum for each tensor."""
+
+    shared, measure, advance = Rule.shared, Rule.measure, Rule.advance
+    measure_each = AdaGradNormRule.measure
+
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
+        """Add the squared norm and return the root of the sum."""
+        del p, k
+        s.sum += sums["square"]
+        return {"root": s.sum**0.5}
+
+    def step_and_decay(self, k: Numbers) -> tuple[float, float]:
+        """Return lr, and 0: decay joins the gradient."""
+        return k.lr, 0.0
+
+    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
+        """Return the gradient with the decay, over the root of the sum."""
+        del s
+        return (g + p * k.weight_decay) / k.root
+
+
+@dataclass(frozen=True)
+class _OfRows(_OfTensors):
+    """AdaGrad-Norm with a sum for each row."""
+
+    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
+    measure_each, numbers_each = Rule.measure_each, Rule.numbers_each
+
+    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
+        """Return the gradient with the decay, over the roots of the sums of its rows."""
+        g = gathered(g + p * k.weight_decay)
+        square = g.to(s.sum.dtype).square()
+        s.sum.add_(square.sum(tuple(range(1, g.ndim)), keepdim=True))
         return (g / s.sum.sqrt()).to(g.dtype)
 
 

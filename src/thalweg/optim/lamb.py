@@ -23,9 +23,11 @@ class LAMBRule(TwoMoments):
         d = self._adam(m, v, p, k)
         return {"weight": (p * p).sum(), "step": (d * d).sum()}
 
-    def numbers_each(self, sums: Mapping[str, float], k: Numbers) -> dict[str, float]:
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
         """Return the ratio of both norms, or 1 where one is 0 or no ratio is wanted."""
-        del k
+        del p, s, k
         adapts = self.adapt and sums["weight"] > 0 and sums["step"] > 0
         return {"trust": (sums["weight"] / sums["step"]) ** 0.5 if adapts else 1.0}
 

@@ -40,8 +40,11 @@ class LARSRule(Rule):
         del s, k
         return {"weight": (p * p).sum(), "gradient": (g * g).sum()}
 
-    def numbers_each(self, sums: Mapping[str, float], k: Numbers) -> dict[str, float]:
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
         """Return the tensor's own rate."""
+        del p, s
         weight, gradient = sums["weight"] ** 0.5, sums["gradient"] ** 0.5
         if not (self.adapt and weight > 0 and gradient > 0):
             return {"rate": k.lr}

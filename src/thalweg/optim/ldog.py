@@ -1,23 +1,19 @@
 """L-DoG."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from thalweg.core.space import Log
 from thalweg.engine import Numbers, Rule, RuleOptimizer, State
-from thalweg.engine.distributed import gathered
-from thalweg.engine.orthogonal import at_least_single
 from thalweg.engine.rule import require
 
 
 @dataclass(frozen=True)
 class LDoGRule(Rule):
     """The formula of `LDoG`."""
-
-    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
 
     lr: float = 1.0
     reps_rel: float = 1e-6
@@ -30,34 +26,46 @@ class LDoGRule(Rule):
         require(self, "reps_rel", self.reps_rel > 0, "positive")
         require(self, "init_eta", self.init_eta is None or self.init_eta > 0, "None or positive")
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
+    def init(self, p: Tensor) -> dict[str, Any]:
         """Return a copy of the start, the largest distance and the sum of squares."""
-        start = p.detach().clone()
-        rbar = _norm(start).zero_()
-        if self.init_eta is None:
-            rbar = self.reps_rel * (1 + _norm(start))
-        return {"x0": start, "rbar": rbar, "grad_sum_sq": torch.full_like(rbar, self.eps)}
+        return {"x0": p.detach().clone(), "rbar": 0.0, "grad_sum_sq": self.eps}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the first step where it was given, else 0."""
-        return {"init_eta": self.init_eta or 0.0 if t == 1 else 0.0}
+        """Return what the first step or the first distance is to be."""
+        if t > 1:
+            return {"init_eta": 0.0, "reps_rel": 0.0}
+        given = self.init_eta is not None
+        return {"init_eta": self.init_eta or 0.0, "reps_rel": 0.0 if given else self.reps_rel}
+
+    def measure_each(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
+        """Return the squared norms of the gradient, the start and the distance from it."""
+        g = g + p * k.weight_decay
+        far = p - s.x0
+        return {
+            "gradient": (g * g).sum(),
+            "start": (s.x0 * s.x0).sum(),
+            "distance": (far * far).sum(),
+        }
+
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
+        """Return the step: the largest distance so far over the root of the sum of squares."""
+        del p
+        first = k.reps_rel * (1 + sums["start"] ** 0.5)
+        s.rbar = max(sums["distance"] ** 0.5, first, s.rbar)
+        s.grad_sum_sq += sums["gradient"]
+        root = s.grad_sum_sq**0.5
+        return {"eta": k.init_eta or (s.rbar / root if root != 0 else 0.0)}
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
         """Return lr and 0: weight decay joins the gradient."""
         return k.lr, 0.0
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the gradient times the largest distance over the root of the sum of squares."""
-        g = g + p * k.weight_decay
-        rbar = s.rbar.copy_(torch.maximum(_norm(p - s.x0), s.rbar))
-        root = s.grad_sum_sq.add_(_norm(g) ** 2).sqrt()
-        eta = torch.where(root == 0, root, rbar / root)
-        return g * (k.init_eta or eta.item())
-
-
-def _norm(x: Tensor) -> Tensor:
-    """Return the norm of the whole tensor, in float32 at least."""
-    return gathered(torch.linalg.vector_norm(x, dtype=at_least_single(x)))
+        """Return the gradient, weight decay included, times the step."""
+        del s
+        return (g + p * k.weight_decay) * k.eta
 
 
 class LDoG(
@@ -90,7 +98,7 @@ class LDoG(
         weight_decay: coupled (L2).
 
     State: ``x0``, one tensor like the parameter, and two numbers, ``rbar`` and ``grad_sum_sq``
-    (G), in float32 at least.
+    (G).
 
     Reference: Ivgi, Hinder & Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step
     Size Schedule", ICML 2023, arXiv 2302.12022; defaults of the authors' code.

@@ -20,7 +20,7 @@ class MARSAdamWRule(MARSRule):
 
     def corrected_direction(self, c: Tensor, s: State, k: Numbers) -> Tensor:
         """Return Adam's direction for the corrected gradient."""
-        return self.adam(c, s, k, k.beta1, k.beta2)
+        return self.adam(c, s, k)
 
 
 class MARSAdamW(

@@ -1,6 +1,7 @@
 """MARS-Shampoo."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from thalweg.engine.orthogonal import orthogonalised
 class MARSShampooRule(MARSRule):
     """The formula of `MARSShampoo`."""
 
+    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
+
     def keeps_squares(self, p: Tensor) -> bool:
         """Return whether the tensor is no matrix."""
         return p.ndim != 2
@@ -22,7 +25,7 @@ class MARSShampooRule(MARSRule):
     def corrected_direction(self, c: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the orthogonalised mean of corrected gradients, or Adam's direction for them."""
         if self.keeps_squares(c):
-            return self.adam(c, s, k, k.beta1, k.beta2)
+            return self.adam(c, s, k)
         m = gathered(s.exp_avg.lerp_(c, 1 - k.beta1)) / (1 - k.beta1)
         o = orthogonalised(m, exact=False, eps=k.eps)
         rows, columns = o.shape

@@ -1,29 +1,27 @@
 """NovoGrad."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thalweg.core.space import Log
 from thalweg.engine import Numbers, Rule, RuleOptimizer, State
-from thalweg.engine.distributed import gathered
 
 
 @dataclass(frozen=True)
 class NovoGradRule(Rule):
     """The formula of `NovoGrad`."""
 
-    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
-
     betas: tuple[float, float] = (0.95, 0.0)
     eps: float = 1e-8
     grad_averaging: bool = False
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
+    def init(self, p: Tensor) -> dict[str, Any]:
         """Return the momentum, and the mean squared norm as a number, zero."""
-        return {"exp_avg": torch.zeros_like(p), "exp_avg_sq": gathered(p).new_zeros(())}
+        return {"exp_avg": torch.zeros_like(p), "exp_avg_sq": 0.0}
 
     def scalars(self, t: int) -> dict[str, float]:
         """Return the betas, eps and the weight of what enters the momentum."""
@@ -36,11 +34,23 @@ class NovoGradRule(Rule):
         """Return lr and 0: weight decay enters the momentum."""
         return k.lr, 0.0
 
+    def measure_each(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
+        """Return the squared norm of the gradient."""
+        del p, s, k
+        return {"square": (g * g).sum()}
+
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
+        """Return the root of the mean squared norm."""
+        del p
+        v, square = s.exp_avg_sq, sums["square"]
+        s.exp_avg_sq = v + (1 - k.beta2) * (square - v) if v != 0 else square
+        return {"root": s.exp_avg_sq**0.5 + k.eps}
+
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the momentum of normalised gradients."""
-        v, square = s.exp_avg_sq, gathered(g.square().sum())
-        v.copy_(torch.where(v == 0, square, v.lerp(square, 1 - k.beta2)))
-        d = g / (v.sqrt() + k.eps) + p * k.weight_decay
+        d = g / k.root + p * k.weight_decay
         return s.exp_avg.mul_(k.beta1).add_(d, alpha=k.entering)
 
 

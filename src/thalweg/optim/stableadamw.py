@@ -40,15 +40,17 @@ class StableAdamWRule(Rule):
         }
 
     def measure_each(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
-        """Return the sum of g^2 / v, and the number of entries."""
+        """Return the sum of g^2 / v."""
         del p
         v = s.exp_avg_sq.lerp(g * g, k.newest2).clamp_min(k.eps * k.eps)
-        return {"surprise": (g * g / v).sum(), "entries": torch.ones_like(g).sum()}
+        return {"surprise": (g * g / v).sum()}
 
-    def numbers_each(self, sums: Mapping[str, float], k: Numbers) -> dict[str, float]:
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
         """Return the factor on the tensor's step."""
-        del k
-        rms = (sums["surprise"] / max(sums["entries"], 1.0)) ** 0.5
+        del s, k
+        rms = (sums["surprise"] / max(p.numel(), 1)) ** 0.5
         return {"clip": 1 / max(1.0, rms / self.clip_threshold)}
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:

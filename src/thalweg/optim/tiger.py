@@ -1,5 +1,6 @@
 """Tiger."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,8 +15,6 @@ from thalweg.engine.rule import require
 @dataclass(frozen=True)
 class TigerRule(Rule):
     """The formula of `Tiger`."""
-
-    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
 
     beta: float = 0.965
     rowwise: bool = False
@@ -39,14 +38,40 @@ class TigerRule(Rule):
         """Return lr and 0: weight decay is scaled with the direction."""
         return k.lr, 0.0
 
-    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the mean's sign, scaled by the size of a matrix or by a half."""
-        d = sign(s.exp_avg.lerp_(g, 1 - k.beta))
+    def formula(self, p: Tensor) -> type[Rule]:
+        """Return another formula where each row has a size of its own."""
+        return _RowwiseTiger if self.rowwise and p.ndim > 1 else type(self)
+
+    def measure_each(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Mapping[str, Tensor]:
+        """Return the squared norm of the tensor."""
+        del g, s, k
+        return {"square": (p * p).sum()}
+
+    def numbers_each(
+        self, sums: Mapping[str, float], p: Tensor, s: State, k: Numbers
+    ) -> dict[str, float]:
+        """Return a matrix's size and what decays it, for others a half and nothing."""
+        del s
         if p.ndim < 2:
-            return d * 0.5
-        square = p.square()
-        size = (square.mean(-1, keepdim=True) if self.rowwise else square.mean()).sqrt()
-        return (d + p * k.weight_decay) * size
+            return {"size": 0.5, "pull": 0.0}
+        return {"size": (sums["square"] / max(p.numel(), 1)) ** 0.5, "pull": k.weight_decay}
+
+    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
+        """Return the mean's sign and the decay, scaled by the size of the tensor."""
+        return (sign(s.exp_avg.lerp_(g, 1 - k.beta)) + p * k.pull) * k.size
+
+
+@dataclass(frozen=True)
+class _RowwiseTiger(TigerRule):
+    """Tiger with a size for each row of a matrix."""
+
+    reads: ClassVar[Literal["element", "tensor"]] = "tensor"
+    measure_each, numbers_each = Rule.measure_each, Rule.numbers_each
+
+    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
+        """Return the mean's sign and the decay, scaled by the size of the row."""
+        size = p.square().mean(-1, keepdim=True).sqrt()
+        return (sign(s.exp_avg.lerp_(g, 1 - k.beta)) + p * k.weight_decay) * size
 
 
 class Tiger(
