@@ -1,11 +1,14 @@
 """The time of an optimiser step, as ratios measured in one run.
 
 For three parameter lists (the 62 tensors of a ResNet-18, the 52 of a GPT with 30 million
-parameters, 1,000 small ones) prints for each rule
+parameters, 1,000 small ones) prints for each rule, and for the same rule of the peers that are
+installed (torch, pytorch-optimizer, heavyball, timm, schedulefree)
 
 * the time of a step and its ratio to `torch.optim.AdamW(fused=True)` on the same list;
-* its ratio to the rule's own limit: the bytes it has to move (every tensor read, every tensor
-  written, once) at the bandwidth of an in-place axpy on the same list;
+* its ratio to the rule's own limit: the bytes it has to move at the bandwidth of an in-place axpy
+  on the same list. The bytes are counted from the formula: what the update reads and writes, once
+  each, and before it what sums over tensors read, if the rule needs them. Rules for whole tensors
+  have no such formula; for them it is everything once. A peer has the limit of our rule;
 * the bytes that a step allocates at its peak;
 * the time of the first step of a new process, with an empty and with a filled kernel cache.
 
@@ -13,20 +16,30 @@ Run on an idle machine: python benchmarks/step_time.py [--rounds 30] [--rules ad
 """
 
 import argparse
+import importlib
+import importlib.util
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import types
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest import mock
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 import thalweg.optim
 from thalweg.core import registry
-from thalweg.engine import RuleOptimizer
+from thalweg.engine import RuleOptimizer, execution
+from thalweg.engine.modifier import Pass
+from thalweg.engine.rule import measures, measures_each
+from thalweg.engine.trace import trace
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs to stderr otherwise
 
@@ -90,17 +103,124 @@ def tensors(shapes: list[tuple[int, ...]]) -> list[tuple[str, torch.Tensor]]:
     return made
 
 
-def moved_tensors(optimizer: RuleOptimizer) -> float:
-    """Return the bytes that a step reads and writes, if it touches every tensor once."""
+def pytorch_optimizer(name: str, **hyper: Any) -> Callable[[Sequence[torch.Tensor]], Any]:
+    return lambda params: getattr(importlib.import_module("pytorch_optimizer"), name)(
+        params, **hyper
+    )
+
+
+def heavyball(name: str, **hyper: Any) -> Callable[[Sequence[torch.Tensor]], Any]:
+    def make(params: Sequence[torch.Tensor]) -> Any:
+        module = importlib.import_module("heavyball")
+        module.utils.compile_mode = "default"  # its own default tries kernels out for minutes
+        return getattr(module, name)(params, **hyper)
+
+    return make
+
+
+def timm(module: str, name: str) -> Callable[[Sequence[torch.Tensor]], Any]:
+    def make(params: Sequence[torch.Tensor]) -> Any:
+        # The package imports torchvision, which its optimisers do not need.
+        if "timm" not in sys.modules:
+            spec = importlib.util.find_spec("timm")
+            if spec is None:
+                raise ImportError("timm is not installed")
+            folders = list(spec.submodule_search_locations or ())
+            for package, inner in (("timm", ""), ("timm.optim", "optim")):
+                sys.modules[package] = types.ModuleType(package)
+                sys.modules[package].__path__ = [os.path.join(one, inner) for one in folders]
+        return getattr(importlib.import_module(f"timm.optim.{module}"), name)(params)
+
+    return make
+
+
+def schedulefree(name: str, **hyper: Any) -> Callable[[Sequence[torch.Tensor]], Any]:
+    def make(params: Sequence[torch.Tensor]) -> Any:
+        optimizer = getattr(importlib.import_module("schedulefree"), name)(params, **hyper)
+        optimizer.train()
+        return optimizer
+
+    return make
+
+
+PEERS: dict[str, tuple[str, Callable[[Sequence[torch.Tensor]], Any]]] = {
+    "torch foreach AdamW": ("adamw", lambda params: torch.optim.AdamW(params, foreach=True)),
+    "torch Adafactor": ("adafactor", torch.optim.Adafactor),
+    "torch foreach RAdam": ("radam", lambda params: torch.optim.RAdam(params, foreach=True)),
+    "pytorch-optimizer AdaBelief": ("adabelief", pytorch_optimizer("AdaBelief")),
+    "pytorch-optimizer Adan": ("adan", pytorch_optimizer("Adan")),
+    "pytorch-optimizer Adan, foreach": ("adan", pytorch_optimizer("Adan", foreach=True)),
+    "pytorch-optimizer AdEMAMix": ("ademamix", pytorch_optimizer("AdEMAMix")),
+    "pytorch-optimizer MARS": ("mars-adamw", pytorch_optimizer("MARS")),
+    "pytorch-optimizer Lion": ("lion", pytorch_optimizer("Lion")),
+    "pytorch-optimizer Prodigy": ("prodigy", pytorch_optimizer("Prodigy")),
+    "pytorch-optimizer LAMB": ("lamb", pytorch_optimizer("Lamb")),
+    "timm AdaBelief": ("adabelief", timm("adabelief", "AdaBelief")),
+    "timm Adan": ("adan", timm("adan", "Adan")),
+    "timm LAMB": ("lamb", timm("lamb", "Lamb")),
+    "timm Lion": ("lion", timm("lion", "Lion")),
+    "timm MARS": ("mars-adamw", timm("mars", "Mars")),
+    "heavyball AdamW, compiled": ("adamw", heavyball("AdamW")),
+    "heavyball AdEMAMix, compiled": ("ademamix", heavyball("AdEMAMix")),
+    "schedulefree AdamW": ("schedule-free-adamw", schedulefree("AdamWScheduleFree")),
+    "schedulefree AdamW, for-loop": (
+        "schedule-free-adamw",
+        schedulefree("AdamWScheduleFree", foreach=False),
+    ),
+}
+
+
+def peers(shapes: list[tuple[int, ...]], slugs: list[str]) -> Iterator[tuple[str, str, Any]]:
+    """Yield label, slug and step of the peers that run here."""
+    for label, (slug, make) in PEERS.items():
+        if slug not in slugs:
+            continue
+        params = [torch.nn.Parameter(p.detach()) for _, p in tensors(shapes)]
+        gradients = [g.grad for _, g in tensors(shapes)]
+        try:
+            optimizer = make(params)
+        except ImportError:
+            continue
+        except Exception as error:
+            print(f"  {label} is not made: {type(error).__name__}: {str(error)[:90]}")
+            continue
+
+        def step(
+            params: list[torch.nn.Parameter] = params,
+            gradients: list[Any] = gradients,
+            optimizer: Any = optimizer,
+        ) -> None:
+            for p, g in zip(params, gradients, strict=True):  # some take gradients away
+                p.grad = g
+            optimizer.step()
+
+        yield label, slug, step
+
+
+def moved_bytes(optimizer: RuleOptimizer) -> int:
+    """Return the bytes that a step has to read and write."""
+    turns: list[execution.Turn] = []
+    with mock.patch.object(execution, "update", lambda turn, how: turns.append(turn)):
+        optimizer.step()
+    return sum(moved_by(turn) for turn in turns)
+
+
+def moved_by(turn: execution.Turn) -> int:
+    if turn.rule.reads == "tensor":
+        state = [x for one in turn.states for x in one.values() if torch.is_tensor(x)]
+        return 3 * sum(p.nbytes for p in turn.p) + 2 * sum(x.nbytes for x in state)
+    columns = {"g": turn.g, "p": turn.p, **turn.state_columns()}
+    sizes = {name: sum(x.nbytes for x in column) for name, column in columns.items()}
+    passes: list[Pass | None] = [None]
+    passes += [Pass("measure")] * measures(type(turn.rule))
+    passes += [Pass("measure_each")] * measures_each(type(turn.rule))
+    names = (*vars(turn.k), *turn.each[0])
     total = 0
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            state = sum(x.nbytes for x in optimizer.state[p].values() if torch.is_tensor(x))
-            # g and p read, p written; every state tensor read and written. Prodigy's start is
-            # read alone, but its sums need a first pass over four tensors.
-            total += 3 * p.nbytes + 2 * state
-            if group["rule"] == "prodigy":
-                total += 4 * p.nbytes - 2 * p.nbytes
+    for one in passes:
+        formula = trace(turn.rule, (), one, tuple(turn.state_columns()), names, turn.maximize)
+        text = " ".join((*formula.each, *formula.stores.values(), *formula.sums.values()))
+        total += sum(sizes[name] for name in set(re.findall(r"\bin_(\w+)", text)))
+        total += sum(sizes[name] for name in formula.stores)
     return total
 
 
@@ -126,6 +246,16 @@ def median_times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[st
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
+def takes_gradients(slug: str) -> bool:
+    """Return whether the rule steps with nothing but gradients."""
+    factory = registry.get(slug, "rule").factory
+    return (
+        isinstance(factory, type)
+        and issubclass(factory, RuleOptimizer)
+        and not (factory.rule.needs_loss)
+    )
+
+
 def first_step(slug: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "THALWEG_CACHE": folder}
@@ -143,7 +273,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rules", default=",".join(registry.slugs("rule")))
     options = parser.parse_args()
-    slugs = options.rules.split(",")
+    slugs = [slug for slug in options.rules.split(",") if takes_gradients(slug)]
+    warnings.simplefilter("ignore")
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}, medians of {options.rounds} rounds, "
@@ -173,24 +304,34 @@ def measure_list(name: str, shapes: list[tuple[int, ...]], slugs: list[str], rou
     for step in (*steps.values(), *(rules[slug].step for slug in slow)):
         step()
         step()
+    moved: dict[str, int] = {"torch fused AdamW": 7 * x.nbytes}
+    moved |= {slug: moved_bytes(rule) for slug, rule in rules.items()}
     taken = median_times(steps, rounds)
     # Matrix rules take seconds on the larger lists; a few rounds are enough for them.
     for slug in slow:
-        taken |= median_times({slug: rules[slug].step}, max(3, rounds // 10))
+        steps[slug] = rules[slug].step
+        taken |= median_times({slug: steps[slug]}, max(3, rounds // 10))
     bandwidth = 3 * x.nbytes / taken["axpy"]
     print(f"  axpy moves {bandwidth / 1e9:.1f} GB/s")
-    print(f"  {'':22s} {'ms':>9s} {'x fused':>8s} {'x limit':>8s} {'transient':>12s}")
-    for label, seconds in taken.items():
-        if label == "axpy":
-            continue
-        if label in rules:
-            moved, step = moved_tensors(rules[label]), rules[label].step
-        else:
-            moved, step = 7 * x.nbytes, fused.step
+    print(f"  {'':32s} {'ms':>9s} {'x fused':>8s} {'x limit':>8s} {'transient':>12s}")
+
+    def report(label: str, slug: str, seconds: float, step: Callable[[], object]) -> None:
         print(
-            f"  {label:22s} {seconds * 1e3:9.2f} {seconds / taken['torch fused AdamW']:8.2f} "
-            f"{seconds / (moved / bandwidth):8.2f} {transient_bytes(step):12,}"
+            f"  {label:32s} {seconds * 1e3:9.2f} {seconds / taken['torch fused AdamW']:8.2f} "
+            f"{seconds / (moved[slug] / bandwidth):8.2f} {transient_bytes(step):12,}",
+            flush=True,
         )
+
+    for label, seconds in taken.items():
+        if label != "axpy":
+            report(label, label, seconds, steps[label])
+    for label, slug, step in peers(shapes, slugs):
+        try:
+            step()
+            step()
+            report(label, slug, median_times({label: step}, max(3, rounds // 3))[label], step)
+        except Exception as error:
+            print(f"  {label} does not run: {type(error).__name__}: {str(error)[:90]}")
 
 
 if __name__ == "__main__":
