@@ -1,5 +1,6 @@
 """A-CODER against its loop, and its rates on problems with certified optima."""
 
+import inspect
 from itertools import islice, pairwise
 from typing import Any
 
@@ -64,12 +65,48 @@ def test_a_coder_follows_a_learning_rate_that_changes() -> None:
     assert np.array_equal(own.run(1), before)
 
 
+def test_a_coder_rests_while_the_rate_is_zero_and_returns_the_loss() -> None:
+    own, plain = Solver(), Solver()
+    found = []
+    for lr in (0.0, own.lr, own.lr, 0.0, own.lr):
+        own.optimizer.param_groups[0]["lr"] = lr
+        before = own.run(0)
+        loss = own.optimizer.step(own.loss)
+        if lr:
+            found.append(own.run(0))
+        else:
+            assert np.array_equal(own.run(0), before)
+            assert loss == own.loss().detach()
+    np.testing.assert_array_equal(found, [plain.run(1) for _ in range(3)])
+
+
+def test_a_coder_counts_its_steps() -> None:
+    own = Solver()
+    own.run(3)
+    assert [state["step"] for state in own.optimizer.state.values()] == [3] * 4
+
+
+def test_a_coder_s_defaults_are_its_loop_s() -> None:
+    given = inspect.signature(a_coder).parameters.values()
+    expected = {x.name: x.default for x in given if x.kind is x.KEYWORD_ONLY}
+    assert optim.ACODER.rule.fields() == {**expected, "blocks": 0}
+
+
+def test_a_coder_s_state_is_float32_at_least_and_has_no_graph() -> None:
+    for dtype, kept in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        p = torch.ones(3, dtype=dtype, requires_grad=True)
+        for x in optim.ACODER.rule().init(p).values():
+            assert x.dtype == kept
+            assert not x.requires_grad
+
+
 def test_a_coder_blocks_join_neighbouring_tensors() -> None:
     joined, plain = Solver(parts=4, blocks=2, l1=0.03), Solver(parts=2, l1=0.03)
     np.testing.assert_allclose(joined.run(20), plain.run(20), rtol=0, atol=1e-12)
     assert joined.calls == 40
     many = Solver(parts=4, blocks=9, l1=0.03)
     np.testing.assert_allclose(many.run(5), Solver(parts=4, l1=0.03).run(5), rtol=0, atol=1e-14)
+    assert many.calls == 20
 
 
 def lasso_gap(x: np.ndarray, y: np.ndarray, w: np.ndarray, l1: float) -> float:

@@ -9,6 +9,7 @@ from reference.problems import (
     VECTOR,
     p3,
 )
+from thalweg.modifier import ClipLayer
 
 # AMSGrad
 
@@ -198,3 +199,22 @@ def test_adafactor_without_floors_does_not_see_the_gradients_scale() -> None:
     points = Run("adafactor", [VECTOR], lr=0.1, eps=(0.0, 1e-3)).step([g])[0]
     size = 0.1 * np.sqrt(np.mean(VECTOR**2))
     np.testing.assert_allclose(points, VECTOR - size * np.sign(g), rtol=0, atol=1e-14)
+
+
+def test_adafactor_steps_tensor_by_tensor_where_each_has_numbers_of_its_own() -> None:
+    setting = noise((6,), (6,), (4, 5), (2, 3, 4))
+    clipped = [
+        [g * min(1.0, 2.0 / (np.sqrt(np.sum(g**2)) + 1e-6)) for g in gradients]
+        for gradients in setting.gradients()
+    ]
+    expected = path_of("adafactor", clipped, setting.start(), lr=0.2)
+    script, modifiers = setting.gradients(), [ClipLayer(2.0)]
+    found = path_of("adafactor", script, setting.start(), lr=0.2, modifiers=modifiers)
+    assert_paths(found, expected, 1e-13)
+
+
+def test_adafactor_keeps_a_row_and_a_column_of_each_matrix() -> None:
+    own = Run("adafactor", [np.ones((2, 3, 4)), np.ones(5)])
+    own.step([np.ones((2, 3, 4)), np.ones(5)])
+    assert [x.shape for x in own.state(0)] == [(2, 3, 1), (2, 1, 4)]
+    assert [x.shape for x in own.state(1)] == [(5,)]

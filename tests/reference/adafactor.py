@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reference.loop import Arrays, Gradient, Step, copies
+from reference.settings import Setting
 
 
 def rms(x: np.ndarray) -> float:
@@ -58,3 +59,11 @@ def adafactor(
 
 
 REFERENCES = {"adafactor": adafactor}
+SETTINGS = [
+    Setting(
+        "adafactor",
+        "alike",
+        {"lr": 0.2, "d": 1.3},
+        shapes=((5,), (3, 4), (5,), (), (3, 4), (2, 3, 4), ()),
+    ),
+]

@@ -102,35 +102,34 @@ class ACODER(
             evaluations.gradient()
             return
         share = weight / total
-        before = [p.detach().to(s["start"].dtype) for p, s in zip(params, states, strict=True)]
+        before = [p.to(s["start"].dtype) for p, s in zip(params, states, strict=True)]
+        # x at first; block by block, y takes its place.
         points = [y + share * (s["dual_point"] - y) for y, s in zip(before, states, strict=True)]
-        after: list[Tensor] = list(points)
-        gradients = [s["gradient"] for s in states]
+        missed = [s["gradient"] - s["block_gradient"] for s in states]
         for number, block in enumerate(self._blocks(len(params))):
-            with evaluations.at(after):
+            with evaluations.at(points):
                 found = zeros_where_absent(evaluations.gradient()[1], params)
             if number == 0:
-                gradients = [g.to(x.dtype) for g, x in zip(found, points, strict=True)]
+                for s, g in zip(states, found, strict=True):
+                    s["gradient"].copy_(g)
             for i in block:
                 s, g = states[i], found[i].to(points[i].dtype)
-                missed = s["gradient"] - s["block_gradient"]
-                s["gradient_sum"].add_(g * weight + missed * last)
+                s["gradient_sum"].add_(g * weight + missed[i] * last)
                 s["block_gradient"].copy_(g)
                 s["dual_point"].copy_(self._prox(s["start"] - s["gradient_sum"], total))
-                after[i] = before[i] + share * (s["dual_point"] - before[i])
-        for s, g in zip(states, gradients, strict=True):
-            s["gradient"].copy_(g)
+                points[i] = before[i] + share * (s["dual_point"] - before[i])
+        for s in states:
             s["step"] += 1
         for group in self.param_groups:
             group.update(weight_sum=total, weight=weight)
-        move(params, after)
+        move(params, points)
 
-    def _blocks(self, count: int) -> list[list[int]]:
+    def _blocks(self, count: int) -> list[range]:
         """Return the tensors of each block, from the last block to the first."""
         blocks = min(self.common("blocks") or count, count)
         cuts = [count * i // blocks for i in range(blocks + 1)]
-        return [list(range(low, high)) for low, high in itertools.pairwise(cuts)][::-1]
+        return [range(low, high) for low, high in itertools.pairwise(cuts)][::-1]
 
     def _prox(self, u: Tensor, total: float) -> Tensor:
         shrunk = (u.abs() - total * self.common("l1")).clamp_min(0.0)
-        return u.sign() * shrunk / (1 + total * self.common("weight_decay")) + u * 0
+        return u.sign() * shrunk / (1 + total * self.common("weight_decay"))

@@ -69,7 +69,7 @@ class AdafactorRule(Rule):
 
     def _together(
         self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], k: Numbers
-    ) -> Sequence[Tensor]:
+    ) -> Tensor | list[Tensor]:
         eps1 = k.eps1 if k.eps1 >= 0 else torch.finfo(p[0].dtype).eps
         if p[0].ndim >= 2:
             return [_of_matrices(*one, k, eps1) for one in zip(g, p, s, strict=True)]
@@ -78,7 +78,7 @@ class AdafactorRule(Rule):
             v = state.variance.lerp_(x * x, 1 - k.keep)
         u = x * v.clamp(min=eps1 * eps1).rsqrt()
         lengths = _length(_norms(stack(p)), _norms(u), p[0].numel(), k)
-        return list(u * lengths.reshape(-1, *[1] * p[0].ndim))
+        return u * lengths.reshape(-1, *[1] * p[0].ndim)
 
 
 def _of_matrices(g: Tensor, p: Tensor, s: State, k: Numbers, eps1: float) -> Tensor:

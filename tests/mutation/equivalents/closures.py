@@ -6,6 +6,16 @@ _SHARDED = (
 _UNREAD = "the first step sets it before anything reads it"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
+    "optim/a_coder.py": {
+        (
+            "names = ('gradient_sum', 'gradient', 'block_gradient')",
+            "names = ('gradient', 'gradient_sum', 'block_gradient')",
+        ): "all of these start at zero; only the order of the dictionary differs",
+        (
+            "return {'weight_sum': 0.0, 'weight': 0.0}",
+            "return {'weight_sum': 0.0, 'weight': 0.1}",
+        ): "the first step multiplies it by the difference of two gradients that are still zero",
+    },
     "optim/saga.py": {
         ("local(state['table'])[drawn].copy_(local(g))", after): _SHARDED
         for after in (

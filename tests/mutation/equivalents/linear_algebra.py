@@ -57,6 +57,11 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "'eps1': -1.2 if self.eps[0] is None else self.eps[0], "
             "'eps2': self.eps[1], 'd': self.d}",
         ): "any negative number stands for the dtype's own epsilon",
+        (
+            "def update_all(self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], "
+            "k: Numbers) -> Iterator[Tensor]:",
+            "(removed)",
+        ): "one tensor after the other gives the same numbers; it only takes longer",
     },
     "optim/muon.py": {
         (
