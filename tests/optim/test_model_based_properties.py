@@ -202,7 +202,7 @@ def test_prox_linear_equals_its_procedure(hyper: dict[str, Any], size: int) -> N
 
 @pytest.mark.parametrize("model", ["truncated", "linear"])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-@pytest.mark.parametrize("lr", [0.05, 2.0])
+@pytest.mark.parametrize("lr", [0.05, 2.0, 30.0])
 def test_prox_linear_truncated_and_linear_equal_their_procedures(
     model: str, decay: float, lr: float
 ) -> None:
@@ -255,6 +255,7 @@ def test_prox_linear_sweeps_until_nothing_changes() -> None:
         errors.append(np.abs(run.step(closure) - exact).max())
     assert errors[0] > errors[1] > 1e-9
     assert errors[2] < 1e-9
+    assert Run("prox-linear", x).group["inner_steps"] == 50
 
 
 def _phase_retrieval(rule: str, lr: float, steps: int = 600, **hyper: Any) -> float:

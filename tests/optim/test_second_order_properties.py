@@ -245,6 +245,38 @@ def test_filtered_newton_stays_finite_where_the_hessian_is_singular_or_indefinit
             assert np.isfinite(run.step(loss)).all()
 
 
+def test_filtered_newton_keeps_a_finite_root_where_rounding_makes_eigenvalues_negative() -> None:
+    few = torch.tensor(np.random.default_rng(0).standard_normal((2, 10)))
+    run = Descent("filtered-newton", start(10), ((10,),), beta=1.0)
+    for _ in range(4):
+        run.step(lambda w: (few @ w).square().sum())
+        assert run.optimizer.state[run.params[0]]["root"].isfinite().all()
+
+
+@pytest.mark.parametrize(("inverse", "measured"), [(2e-6, 3e-6), (2.1e-6, 2.1e-6)])
+def test_filtered_newton_widens_a_hessian_that_says_more_than_1e_6_less_than_the_drift(
+    inverse: float, measured: float
+) -> None:
+    # Without memory (alpha = 0) the step is (Q^-1 or Q^-1 + S^-1) f, here with S^-1 = 1e-6.
+    run = Descent("filtered-newton", np.zeros(1), ((1,),), alpha=0.0, beta=1e6, line_search=False)
+    before = run.step(lambda w: (w - 1).square().sum() / (2 * inverse))[0]
+    found = run.step(lambda w: (w + 1).square().sum() / (2 * inverse))[0]
+    np.testing.assert_allclose(found, before - measured * (before + 1) / inverse, rtol=1e-9)
+
+
+def test_filtered_newton_adds_1e_12_to_what_it_inverts() -> None:
+    run = Descent("filtered-newton", np.ones(1), ((1,),), line_search=False)
+    assert_close(run.step(scaled([1e-12])), 0.5, 1e-12)
+
+
+def test_filtered_newton_raises_eigenvalues_to_ten_roundings_of_the_largest() -> None:
+    run = Descent("filtered-newton", np.ones(3), ((3,),))
+    run.step(scaled([-3.0, 0.0, 2.0]))
+    root = run.optimizer.state[run.params[0]]["root"]
+    least = 30 * np.finfo(float).eps
+    np.testing.assert_allclose(root @ root.mT, np.diag([least, least, 2.0]), rtol=1e-6, atol=1e-18)
+
+
 # Gradient-normalised smoothness
 
 GNS = "grad-norm-smooth-newton"
@@ -275,6 +307,28 @@ def test_grad_norm_smooth_newton_with_a_large_radius_is_newtons_method() -> None
     found = Descent(GNS, optimum + 0.01, ((4,),), gamma0=1e9).step(loss)
     newton = Descent("newton", optimum + 0.01, ((4,),)).step(loss)
     np.testing.assert_allclose(found, newton, atol=1e-9)
+
+
+def test_grad_norm_smooth_newton_halves_40_times_and_then_steps_anyway() -> None:
+    run, calls = Descent(GNS, start(3), ((3,),), gamma0=2.0**40), []
+    w = run.w
+
+    def rising(x: Tensor) -> Tensor:
+        calls.append(1)
+        return x.sum() + (math.inf if len(calls) > 1 else 0.0)
+
+    length = np.linalg.norm(run.step(rising) - w)
+    assert len(calls) == 1 + 41
+    assert_close(length, 1.0, 1e-7)
+    assert run.number("gamma") == 0.5
+
+
+def test_grad_norm_smooth_newton_rests_at_a_stationary_point_and_shows_what_is_not_finite() -> None:
+    run = Descent(GNS, start(3), ((3,),))
+    w = run.w
+    np.testing.assert_array_equal(run.step(lambda x: 0 * x.square().sum()), w)
+    assert run.number("gamma") == 1.0
+    np.testing.assert_array_equal(run.step(lambda x: x.sum() * math.inf), np.full(3, -np.inf))
 
 
 @pytest.mark.parametrize("approximation", ["hessian", "ggn", "fisher"])

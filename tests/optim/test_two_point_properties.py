@@ -414,6 +414,21 @@ def test_gfm_plus_state_has_no_graph() -> None:
     assert optim.GFM.looks_aside
 
 
+def test_gfm_plus_carries_its_estimate_on_when_a_tensor_joins() -> None:
+    run, calls = Run("gfm", [1.0, -2.0], plus=True), []
+    q = nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+    def closure() -> Tensor:
+        calls.append(1)
+        return sum(p.square().sum() for p in (*run.params, q))
+
+    run.step(closure)
+    assert len(calls) == 2 * 10
+    run.optimizer.add_param_group({"params": [("joining", q)]})
+    run.step(closure)
+    assert len(calls) == 2 * 10 + 4
+
+
 def test_gfm_draws_by_name_and_by_place() -> None:
     def closure(params: list[Tensor]) -> Callable[[], Tensor]:
         return lambda: sum(p.square().sum() for p in params)

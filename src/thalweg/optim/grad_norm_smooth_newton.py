@@ -89,17 +89,18 @@ class GradNormSmoothNewton(
 
     def _moved(self, evaluations: Evaluations, x: Tensor) -> Tensor:
         loss, g, matrix = self._model(evaluations, x)
-        size, rate = float(torch.linalg.vector_norm(g)), self.common("lr")
+        size, rate = torch.linalg.vector_norm(g).item(), self.common("lr")
         if size == 0 or not math.isfinite(size):
-            return x + g
+            return x - g
         gamma, end = self.param_groups[0]["gamma"], x
         for _ in range(_HALVINGS + 1):
             damping = size / (gamma + _EPS)
             factor, failed = torch.linalg.cholesky_ex(shifted(matrix, damping))
             if not failed:
-                end = x - rate * torch.cholesky_solve(g.unsqueeze(-1), factor).squeeze(-1)
+                end = x - rate * torch.cholesky_solve(g[:, None], factor)[:, 0]
                 after, there = gradient_at(evaluations, end)
-                if loss - after + rounding(loss, x) >= float(there @ there) / (8 * damping):
+                fall, left = loss - after, torch.dot(there, there).item()
+                if fall + rounding(loss, x) >= left / (8 * damping):
                     gamma = max(2 * gamma, self.common("gamma_min"))
                     break
             gamma /= 2
@@ -119,6 +120,6 @@ class GradNormSmoothNewton(
 def _fisher(point: Linearised) -> Tensor:
     """Return the mean of the samples' gradients times themselves."""
     samples = len(point.outputs)
-    weighted = point.residual.unsqueeze(-1) * point.jacobian
-    each = weighted.reshape(samples, -1, weighted.shape[-1]).sum(1)
+    weighted = point.residual[:, None] * point.jacobian
+    each = weighted.reshape(samples, -1, weighted.size(1)).sum(1)
     return samples * each.mT @ each

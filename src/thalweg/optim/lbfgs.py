@@ -93,17 +93,18 @@ class LBFGS(
             if g.abs().max() <= self.common("tolerance_grad"):
                 break
             d = -_two_loops(s, y, g)
-            if g @ d >= 0:
+            if torch.dot(g, d) >= 0:
                 s, y, d = s[:0], y[:0], -g
             rate = self.common("lr")
             if len(s) == 0:
-                rate *= min(1.0, 1 / float(g.abs().sum()))
-            found = self._searched(evaluations, x, d, Place(0.0, loss, float(g @ d), g), rate)
+                rate *= min(1.0, 1 / g.abs().sum().item())
+            start = Place(0.0, loss, torch.dot(g, d).item(), g)
+            found = self._searched(evaluations, x, d, start, rate)
             if found.rate == 0:
                 s, y = s[:0], y[:0]
                 break
             step, change = found.rate * d, found.extra - g
-            if step @ change > torch.finfo(x.dtype).eps * change @ change:
+            if torch.dot(step, change) > torch.finfo(x.dtype).eps * torch.dot(change, change):
                 s, y = torch.cat([s, step[None]]), torch.cat([y, change[None]])
                 s, y = s[-self.common("history_size") :], y[-self.common("history_size") :]
             settled = abs(found.loss - loss) < self.common("tolerance_change")
@@ -120,7 +121,7 @@ class LBFGS(
     ) -> Place:
         def place_at(rate: float) -> Place:
             loss, g = gradient_at(evaluations, x + rate * d)
-            return Place(rate, loss, float(g @ d), g)
+            return Place(rate, loss, torch.dot(g, d).item(), g)
 
         if self.common("line_search_fn") is None:
             return place_at(rate)
@@ -151,10 +152,10 @@ def _two_loops(s: Tensor, y: Tensor, g: Tensor) -> Tensor:
     """Return the inverse Hessian of BFGS times a vector, from pairs in rows."""
     q, shares = g, []
     for step, change in zip(s.flip(0), y.flip(0), strict=True):
-        shares.append((step @ q) / (step @ change))
+        shares.append(torch.dot(step, q) / torch.dot(step, change))
         q = q - shares[-1] * change
     if len(s):
-        q = q * (s[-1] @ y[-1]) / (y[-1] @ y[-1])
+        q = q * torch.dot(s[-1], y[-1]) / torch.dot(y[-1], y[-1])
     for step, change, share in zip(s, y, reversed(shares), strict=True):
-        q = q + (share - (change @ q) / (step @ change)) * step
+        q = q + (share - torch.dot(change, q) / torch.dot(step, change)) * step
     return q

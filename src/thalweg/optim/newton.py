@@ -82,9 +82,9 @@ def _solved(matrix: Tensor, b: Tensor) -> Tensor:
     """Solve with the matrix, or with what its diagonal must be raised to be positive definite."""
     if not matrix.isfinite().all():
         return torch.full_like(b, torch.nan)
-    shift = _FIRST_SHIFT + max(0.0, -float(matrix.diagonal().min()))
+    shift = _FIRST_SHIFT + max(0.0, -matrix.diagonal().min().item())
     factor, failed = torch.linalg.cholesky_ex(matrix)
     while failed:
         factor, failed = torch.linalg.cholesky_ex(shifted(matrix, shift))
         shift *= 2
-    return torch.cholesky_solve(b.unsqueeze(-1), factor).squeeze(-1)
+    return torch.cholesky_solve(b[:, None], factor)[:, 0]

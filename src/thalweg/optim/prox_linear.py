@@ -86,15 +86,16 @@ class ProxLinear(
         moved = -lr * decay * x
         if model == "prox-linear":
             point = Linearised(evaluations)
-            c = vector([point.outputs.detach()]) + point.jacobian @ moved
+            c = vector([point.outputs]) + point.jacobian @ moved
             if point.loss.isnan():
-                c = c * torch.nan
+                c = torch.full_like(c, torch.nan)
             z = self._multipliers(c, point.jacobian, lr)
             return x + moved - lr / len(c) * (z @ point.jacobian)
         loss, g = gradient_at(evaluations, x)
         if model == "truncated":
-            value, square = loss + float(g @ moved), float(g @ g)
-            lr = min(max(value, 0.0) / square if square else 0.0, lr)
+            value, square = loss + torch.dot(g, moved).item(), torch.dot(g, g).item()
+            if square:
+                lr = min(max(value, 0.0) / square, lr)
         return x + moved - lr * g
 
     def _multipliers(self, c: Tensor, jacobian: Tensor, lr: float) -> Tensor:
@@ -106,7 +107,7 @@ class ProxLinear(
             before = z.clone()
             for i in range(len(c)):
                 if curvature[i, i] != 0:
-                    left = c[i] - curvature[i] @ z
+                    left = c[i] - torch.dot(curvature[i], z)
                     z[i] = (z[i] + left / curvature[i, i]).clamp(low, 1.0)
             if torch.equal(z, before):
                 break

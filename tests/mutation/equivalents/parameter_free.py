@@ -1,9 +1,6 @@
 """Mutants of parameter-free, averaged and accelerated rules that no test can tell from the rule."""
 
 _ORDER = "all of these start at zero; only the order of the dictionary differs"
-_SHARDED = (
-    "does nothing to a whole tensor; the run on two processes in the conformance suite needs it"
-)
 _UNREAD = "`advance` sets it before anything reads it"
 _STILL = "until the first gradient has set it, it multiplies zero"
 
@@ -57,16 +54,6 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "return {'k': 0, 'slope_avg': 0.0, 'slope': 0.0}",
             "return {'k': 0, 'slope_avg': 0.0, 'slope': 0.1}",
         ): _UNREAD,
-    },
-    "optim/ldog.py": {
-        (
-            "return {'init_eta': self.init_eta or 0.0 if t == 1 else 0.0}",
-            "return {'init_eta': self.init_eta if t == 1 else 0.0}",
-        ): "None is no step given, as 0 is",
-        (
-            "return gathered(torch.linalg.vector_norm(x, dtype=at_least_single(x)))",
-            "return torch.linalg.vector_norm(x, dtype=at_least_single(x))",
-        ): _SHARDED,
     },
     "optim/madgrad.py": {
         (

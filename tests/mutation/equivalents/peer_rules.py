@@ -2,9 +2,6 @@
 
 _ORDER = "all of these start at zero; only the order of the dictionary differs"
 _SERIES = "the terms from 2^-53 / 53 on are lost in rounding; one more or less changes nothing"
-_SHARDED = (
-    "does nothing to a whole tensor; the run on two processes in the conformance suite needs it"
-)
 _WHOLE = (
     "does nothing to a whole tensor; of a sharded one it keeps a plain number as state, where a "
     "number spread over processes would do as well"
@@ -32,16 +29,6 @@ EQUIVALENTS = {
             "names = ('I_buffer', 'D_buffer', 'grad_buffer')",
             "names = ('D_buffer', 'I_buffer', 'grad_buffer')",
         ): _ORDER,
-    },
-    "optim/novograd.py": {
-        (
-            "return {'exp_avg': torch.zeros_like(p), 'exp_avg_sq': gathered(p).new_zeros(())}",
-            "return {'exp_avg': torch.zeros_like(p), 'exp_avg_sq': p.new_zeros(())}",
-        ): _WHOLE,
-        (
-            "v, square = (s.exp_avg_sq, gathered(g.square().sum()))",
-            "v, square = (s.exp_avg_sq, g.square().sum())",
-        ): _SHARDED,
     },
     "optim/nero.py": {
         ("size = gathered(norms.mean())", "size = norms.mean()"): _WHOLE,
