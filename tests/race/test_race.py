@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from thalweg import train
 from thalweg.core.errors import UsageError
+from thalweg.core.files import locked
 from thalweg.core.registry import get
 from thalweg.race import events
-from thalweg.race.files import locked
 from thalweg.race.rows import COLUMNS
 from thalweg.race.run import run_race
 from thalweg.race.store import Store

@@ -6,7 +6,7 @@ import typer
 
 from thalweg._version import __version__
 from thalweg.cli import list as list_command
-from thalweg.cli import new, race, report, train
+from thalweg.cli import new, race, report, score, train
 from thalweg.cli.console import error_console
 from thalweg.core.errors import UsageError
 
@@ -22,6 +22,7 @@ app.command("race")(race.race)
 app.command("new")(new.new)
 app.command("list")(list_command.list_parts)
 app.command("report")(report.report)
+app.command("score")(score.score)
 app.command("train")(train.train)
 
 

@@ -7,7 +7,7 @@ import io
 import json
 from typing import Any
 
-from thalweg.race.files import write_atomically
+from thalweg.core.files import write_atomically
 from thalweg.race.rows import COLUMNS, RunRow
 from thalweg.race.standings import Verdict
 from thalweg.race.store import Store

@@ -10,12 +10,12 @@ from typing import Any
 
 from thalweg import train
 from thalweg.core.errors import UsageError
+from thalweg.core.files import check_folder, locked, make_folder
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.race import events, machine
 from thalweg.race.config import RaceConfig, differences
 from thalweg.race.entrants import Entrant
-from thalweg.race.files import check_folder, locked, make_folder
 from thalweg.race.plan import plan_finals, plan_trials, space_of
 from thalweg.race.results import write_results, write_verdict
 from thalweg.race.rows import RunRow, Status

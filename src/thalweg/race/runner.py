@@ -13,8 +13,8 @@ import safetensors.torch
 
 from thalweg import train
 from thalweg.core.errors import UsageError
+from thalweg.core.files import write_atomically
 from thalweg.race import events, machine
-from thalweg.race.files import write_atomically
 from thalweg.race.plan import Planned
 from thalweg.race.results import write_results
 from thalweg.race.rows import CurvePoint, RunRow, Status

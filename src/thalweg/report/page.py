@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from thalweg._version import __version__
 from thalweg.core.errors import UsageError
-from thalweg.race.files import write_atomically
+from thalweg.core.files import write_atomically
 from thalweg.race.store import Store
 from thalweg.report import look
 from thalweg.report.facts import Race, read_race

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from thalweg import workload as workloads
 from thalweg.core.batch_norm import batch_norm_layers
+from thalweg.core.files import write_atomically
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape import Line, Objective, Plane, lines, plane, spanning
-from thalweg.race.files import write_atomically
 from thalweg.race.rows import RunRow
 from thalweg.race.store import Store
 from thalweg.report.facts import Race

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from thalweg.core import files
 from thalweg.core.errors import UsageError
-from thalweg.race import files
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path):
