@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from rule_runs import Run, noise, numbers_kept
 
-from thalweg.optim.psgd_kron import _norm_bound
+from thalweg import optim
+from thalweg.core.seeds import generator
+from thalweg.engine import Numbers, State
+from thalweg.optim.psgd_kron import _norm_bound, _towards_symmetry
 
 
 def _ill_conditioned(steps: int) -> list[list[np.ndarray]]:
@@ -50,6 +53,38 @@ def test_psgd_kron_factors_are_balanced_and_nearly_symmetric() -> None:
         assert (q - q.mT).abs().max() < 0.05 * q.abs().max()
 
 
+def test_psgd_kron_balances_factors_by_the_size_of_their_entries() -> None:
+    hyper: dict[str, Any] = {"preconditioner_max_skew": 9.0, "lr_preconditioner": 0.0}
+    own = Run("psgd-kron", [np.zeros((3, 4))], **hyper)
+    own.step(_ill_conditioned(1)[0])
+    state = own.optimizer.state[own.params[0]]
+    state["factor_0"].copy_(torch.tensor([[0.1, 0.0, 0.0], [0.0, 0.1, -5.0], [0.0, -5.0, 0.1]]))
+    own.step(_ill_conditioned(1)[0])
+    torch.testing.assert_close(state["factor_0"].abs().max(), state["factor_1"].abs().max())
+
+
+def test_psgd_kron_adds_noise_of_the_size_of_rounding() -> None:
+    """One fit in single precision, whose factor in double precision shows what it was fitted to."""
+    entries = np.random.default_rng(3).choice([-1.0, 1.0], 500) * np.logspace(-1, 1, 500)
+    x = torch.tensor(entries, dtype=torch.float32)
+    one = torch.ones(500, dtype=torch.float64)
+    s = State(factor_0=one.clone(), smoothness_0=one.new_zeros(()))
+    k = Numbers(t=1, damping=0.0, beta_l=0.0, lr_preconditioner=0.5)
+    optim.PSGDKron.rule(seed=4)._fit(x, s, k)
+    # Q <- Q - 0.5 / L (y^2 - 1) Q entry by entry, with L = max y^2 + 1.
+    found = (1 + 2 * (1 - s.factor_0) * s.smoothness_0).sqrt()
+    eps, random = torch.finfo(torch.float32).eps, generator(4, "psgd-kron", 1, 500)
+    expected = x + eps * x.abs() * torch.randn(500, generator=random, dtype=torch.float64)
+    assert ((found - expected.abs()) / x).abs().max() < 0.51 * eps
+
+
+def test_psgd_kron_fits_where_its_draw_is_below_the_probability() -> None:
+    drawn = float(torch.rand((), generator=generator(0, "psgd-kron", 1), dtype=torch.float64))
+    for probability, fits in ((drawn, False), (float(np.nextafter(drawn, 1.0)), True)):
+        rule = optim.PSGDKron.rule(preconditioner_update_probability=probability)
+        assert rule.scalars(1)["fits"] is fits
+
+
 def test_psgd_kron_bounds_its_steps() -> None:
     script = [[1e6 * g for g in gradients] for gradients in _ill_conditioned(5)]
     for bounds in ((2.0, 10.0), (0.5, 0.7)):
@@ -84,12 +119,31 @@ def test_psgd_kron_norm_bound_of_symmetric_matrices_is_close() -> None:
     random = np.random.default_rng(2)
     for size in (3, 20):
         x = random.standard_normal((size, size))
-        for matrix in (x @ x.T, x - x.T):
+        for matrix in (x @ x.T, x - x.T, -np.eye(size)):
             exact = np.linalg.svd(matrix)[1][0]
             found = float(_norm_bound(torch.tensor(matrix), torch.Generator().manual_seed(0)))
             assert 0.8 * exact < found <= exact * (1 + 1e-12)
-    zero = torch.zeros(3, 3, dtype=torch.float64)
-    assert float(_norm_bound(zero, torch.Generator().manual_seed(0))) < 1e-300
+    for size in (0.0, torch.finfo(torch.float64).smallest_normal):
+        matrix = torch.full((1, 1), size, dtype=torch.float64)
+        found = float(_norm_bound(matrix, torch.Generator().manual_seed(0)))
+        assert size / 2 <= found <= size
+
+
+def test_psgd_kron_turns_factors_by_up_to_an_eighth() -> None:
+    def turn(angle: float) -> np.ndarray:
+        c, s = np.cos(angle), np.sin(angle)
+        return np.array([[c, -s], [s, c]])
+
+    for angle in (0.1, -0.1, 1.0, -1.0, 2.5):
+        q = turn(angle)
+        found = q + _towards_symmetry(torch.tensor(q), torch.Generator().manual_seed(0)).numpy()
+        by = min(np.tan(abs(angle)), 1 / 8) if abs(angle) < np.pi / 2 else 1 / 8
+        # To second order in what it turns by, which leaves a cube.
+        np.testing.assert_allclose(found, turn(angle - np.sign(angle) * by), rtol=0, atol=by**3 / 5)
+    tiny = torch.finfo(torch.float64).smallest_normal
+    q = torch.tensor([[1.0, 0.0], [tiny, 1.0]], dtype=torch.float64)
+    found = q + _towards_symmetry(q, torch.Generator().manual_seed(0))
+    assert torch.equal(found, found.mT)
 
 
 def test_psgd_kron_state_bytes() -> None:
@@ -102,3 +156,9 @@ def test_psgd_kron_state_bytes() -> None:
     assert numbers_kept("psgd-kron", (7,)) == 7 + 7 + 1
     assert numbers_kept("psgd-kron", (1, 7, 1)) == 7 + 7 + 1
     assert numbers_kept("psgd-kron", ()) == 1 + 1 + 1
+
+
+def test_psgd_kron_factors_of_vectors_and_scalars_are_diagonal() -> None:
+    for shape in ((), (1,), (1, 1), (7,), (1, 7)):
+        rule = optim.PSGDKron.rule()
+        assert rule.init(torch.zeros(shape))["factor_0"].ndim == 1

@@ -94,6 +94,7 @@ def test_components_stand_for_the_whole_and_are_drawn(rule: str) -> None:
     points, draws = [], []
     for t in range(12):
         draws.append(run.optimizer.drawn())
+        assert type(draws[-1]) is int
         random = generator(3, "term", t)
         assert draws[-1] == int(torch.randint(PROBLEM.n, (), generator=random))
         points.append(run.step())
@@ -170,6 +171,11 @@ def test_saga_starts_anew_for_a_tensor_that_joins_later() -> None:
     before = run.point
     run.step()
     assert (np.abs(run.point) < np.abs(before)).all()
+    # The draws go on by the tensor that has been there for longest.
+    for t in range(2, 8):
+        random = generator(0, "term", t)
+        assert run.optimizer.drawn() == int(torch.randint(2, (), generator=random))
+        run.step()
 
 
 # Estimates

@@ -66,6 +66,18 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "finite = torch.where(torch.isfinite(x).all(), x, 0.1).to(at_least_single(x))",
         ): "any subspace does for a gradient that is not finite",
     },
+    "optim/psgd_kron.py": {
+        (
+            "v = v / (torch.linalg.vector_norm(v, dim=1, keepdim=True) + tiny) @ a",
+            "v = v / (torch.linalg.vector_norm(v, dim=1, keepdim=True) - tiny) @ a",
+        ): "the norm is 0, where both give 0, or so large that tiny is lost in rounding",
+        ("return torch.zeros_like(g)", "return g"): "neither has an entry",
+        (
+            "m, fitted = (gathered(x).reshape(shape).to(dtype) "
+            "for x in (m, g if self.whiten_grad else m))",
+            "m, fitted = (x.reshape(shape).to(dtype) for x in (m, g if self.whiten_grad else m))",
+        ): _SHARDED,
+    },
     "optim/scion.py": {
         ("x = gathered(mean)", "x = mean"): _SHARDED,
         (
