@@ -16,6 +16,7 @@ from thalweg.engine.linear_algebra import (
     orthogonalising_dtype,
     symmetric_product,
 )
+from thalweg.engine.orthogonal import orthogonalised
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -127,6 +128,14 @@ def test_newton_schulz_keeps_nan() -> None:
     x = random(300, 900)
     x[3, 5] = math.nan
     assert newton_schulz(x).isnan().all()
+
+
+@pytest.mark.parametrize("eps", [1e-7, 0.5])
+def test_newton_schulz_of_a_tensor_as_steepest_descent_takes_it(eps: float) -> None:
+    x = random(3, 2, 2)
+    found = orthogonalised(x, exact=False, steps=4, eps=eps)
+    expected = by_singular_values(x.flatten(1), 4, eps=eps).reshape(x.shape)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(

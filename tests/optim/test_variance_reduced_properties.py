@@ -194,9 +194,10 @@ def test_at_the_snapshot_the_estimate_is_the_full_gradient(rule: str) -> None:
 def test_with_full_batches_the_estimate_is_the_full_gradient(rule: str) -> None:
     hyper = {"lr": 0.2} if rule == "storm" else {"lr": 0.2, "inner_steps": 4}
     run = Run.on(rule, PROBLEM, START, **hyper)
-    for _ in range(10):
+    for t in range(1, 11):
         x = run.point
         moved = run.step(PROBLEM.closure(PROBLEM.everything, run.params)) - x
+        assert run.group.get("inner_step", t % 4) == t % 4
         full = PROBLEM.gradient(PROBLEM.everything, x)
         length = np.linalg.norm(moved) / np.linalg.norm(full)
         np.testing.assert_allclose(moved, -length * full, rtol=0, atol=1e-12)
