@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thalweg import optim
 from thalweg.core.errors import UsageError
-from thalweg.engine.manifold import Euclidean, PoincareBall, Sphere, Stiefel
+from thalweg.engine.manifold import Euclidean, PoincareBall, Sphere, Stiefel, fits
 
 RULES = ("riemannian-sgd", "riemannian-adam", "riemannian-amsgrad", "riemannian-adagrad")
 KINDS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -98,6 +98,38 @@ def test_manifold_riemannian_poincare_points_are_drawn_inside() -> None:
     assert torch.equal(inside[1], outside[1])
     y, _ = ball.retr_transp(outside[1:], torch.tensor([[0.9, 0.9]]).double(), outside[1:])
     assert y.norm().item() <= limit + 1e-15
+
+
+@pytest.mark.parametrize("kind", ["sphere", "stiefel"])
+def test_manifold_riemannian_arcs_end_on_it_though_rounding_left_it(kind: str) -> None:
+    manifold, x, u, v = drawn(kind, 4)
+    y, _ = manifold.expmap_transp(x * (1 + 1e-4), u, v)
+    torch.testing.assert_close(manifold.projx(y), y, rtol=0, atol=1e-14)
+
+
+def test_manifold_riemannian_poincare_distances_from_border_to_border_are_finite() -> None:
+    x = torch.tensor([1 - 1e-9, 0.0], dtype=torch.float64)
+    far = PoincareBall().distance(x, -x)
+    # The most that the ball tells apart.
+    assert float(far) == pytest.approx(2 * math.atanh(1 - 1e-12), abs=1e-9)
+    x[0] = 0.5
+    near = PoincareBall().distance(x, -x)
+    assert float(near) == pytest.approx(4 * math.atanh(0.5), rel=1e-14)
+
+
+def test_manifold_riemannian_stiefel_works_where_its_points_are() -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        x = torch.eye(3, dtype=torch.float32)[:, :2]
+        y, _ = Stiefel().expmap_transp(x, x.flip(0) * 0.1, x)
+    finally:
+        torch.set_default_dtype(before)
+    assert y.dtype == torch.float32
+    x = torch.ones(3, 2, device="meta")
+    for walk in (Stiefel().expmap_transp, Stiefel().retr_transp):
+        y, carried = walk(x, x, x)
+        assert y.device == carried.device == x.device
 
 
 def test_manifold_riemannian_stiefel_geodesic_on_one_column_is_a_great_circle() -> None:
@@ -214,7 +246,7 @@ def test_a_tree_embeds_into_the_poincare_ball(slug: str) -> None:
     assert float(torch.corrcoef(torch.stack([found, target]))[0, 1]) > 0.97
 
 
-def test_a_parameter_s_own_manifold_comes_first() -> None:
+def test_manifold_riemannian_of_a_parameter_comes_first() -> None:
     x = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
     x.manifold = Sphere()  # type: ignore[attr-defined]
     y = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
@@ -225,7 +257,7 @@ def test_a_parameter_s_own_manifold_comes_first() -> None:
     torch.testing.assert_close(y.detach(), torch.tensor([2.9, 3.9]).double())
 
 
-def test_groups_lie_on_manifolds_of_their_own() -> None:
+def test_manifold_riemannian_may_differ_by_group() -> None:
     on, off = (torch.nn.Parameter(torch.tensor([3.0, 4.0])) for _ in range(2))
     optimizer = optim.RiemannianAdam([{"params": [on], "manifold": "sphere"}, {"params": [off]}])
     on.grad, off.grad = torch.ones(2), torch.ones(2)
@@ -234,7 +266,7 @@ def test_groups_lie_on_manifolds_of_their_own() -> None:
     assert float(off.detach().norm()) > 4.9
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_manifold_riemannian_shapes_that_do_not_fit_are_refused() -> None:
     wide = torch.nn.Parameter(torch.ones(2, 3))
     with pytest.raises(UsageError, match="shape"):
         optim.RiemannianAdam([wide], manifold="stiefel")
@@ -246,7 +278,16 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         optim.RiemannianSGD([wide], momentum=1.0)
 
 
-def test_arcs_have_the_length_of_the_step() -> None:
+def test_manifold_riemannian_shapes_that_fit() -> None:
+    tall = ((3, 3), (3, 2), (4, 3, 2), (1, 1))
+    for shape in (*tall, (2, 3), (4, 2, 3), (3,), ()):
+        p = torch.ones(shape)
+        assert fits(p, "stiefel") == (shape in tall)
+        assert fits(p, "sphere") == fits(p, "poincare") == (shape != ())
+        assert fits(p, "euclidean")
+
+
+def test_manifold_riemannian_arcs_have_the_length_of_the_step() -> None:
     x = torch.nn.Parameter(torch.tensor([1.0, 0.0], dtype=torch.float64))
     optimizer = optim.RiemannianSGD([x], lr=0.3, manifold="sphere", exact=True)
     x.grad = torch.tensor([0.0, -1.0], dtype=torch.float64)

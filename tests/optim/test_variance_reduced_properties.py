@@ -337,6 +337,21 @@ def test_saga_shrinks_the_distance_at_the_rate_of_its_theorem() -> None:
     assert distances[-1] < 1e-2 * distances[0]
 
 
+@pytest.mark.parametrize("rule", ["sarah", "spider"])
+def test_groups_begin_their_loops_together(rule: str) -> None:
+    p, q = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2))
+    groups = [{"params": [("p", p)], "inner_steps": 2}, {"params": [("q", q)], "inner_steps": 5}]
+    optimizer = optim.create(rule, groups)
+
+    def closure() -> torch.Tensor:
+        return (p * q).sum()
+
+    optimizer.provide(full_closure=closure)
+    for expected in ([1, 1], [0, 2], [1, 1], [0, 2]):
+        optimizer.step(closure)
+        assert [group["inner_step"] for group in optimizer.param_groups] == expected
+
+
 # SPIDER
 
 
@@ -541,6 +556,15 @@ def test_nothing_moves_without_the_whole_loss(rule: str) -> None:
     np.testing.assert_array_equal(run.point, START)
     assert run.step() is not None  # no closure and no gradient: state alone is started
     np.testing.assert_array_equal(run.point, START)
+
+
+@pytest.mark.parametrize("rule", LOOPS)
+def test_steps_return_the_loss_of_the_batch(rule: str) -> None:
+    run = _saga({}) if rule == "saga" else Run.on(rule, PROBLEM, START)
+    for chosen in ([1, 2], [3], [4, 5]):
+        expected = PROBLEM.loss(chosen, run.point)
+        found = run.optimizer.step(PROBLEM.closure(chosen, run.params))
+        np.testing.assert_allclose(float(found), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("rule", LOOPS)

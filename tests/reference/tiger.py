@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reference.loop import Arrays, Gradient, Step, copies, zeros
-from reference.settings import Setting
+from reference.settings import SHAPES, Setting
 
 
 def tiger(
@@ -36,6 +36,11 @@ def tiger(
 REFERENCES = {"tiger": tiger}
 
 SETTINGS = [
-    Setting("tiger", "whole", {"lr": 0.03, "beta": 0.8, "weight_decay": 0.3}),
+    Setting(
+        "tiger",
+        "whole",
+        {"lr": 0.03, "beta": 0.8, "weight_decay": 0.3},
+        shapes=(*SHAPES, (1, 1)),
+    ),
     Setting("tiger", "rows", {"lr": 0.02, "rowwise": True}),
 ]
