@@ -59,6 +59,13 @@ def test_egn_solves_as_many_equations_as_there_are_outputs() -> None:
         assert np.linalg.norm(found - (w - d)) <= tolerance * np.linalg.norm(d)
 
 
+def test_egn_does_not_see_how_the_vector_is_cut_into_parameters() -> None:
+    whole = Descent("egn", start(), ((8,),), momentum=0.7)
+    parts = Descent("egn", start(), momentum=0.7)
+    for problem in SQUARES:
+        assert_close(whole.step(problem), parts.step(problem), 1e-12)
+
+
 def test_gauss_newton_by_conjugate_gradients_stops_early() -> None:
     problem, w = SQUARES[0], start()
     hyper = {"solver": "cg", "damping": 0.1}

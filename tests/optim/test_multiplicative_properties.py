@@ -80,6 +80,20 @@ def test_eg_plus_minus_begins_where_the_weights_are() -> None:
     np.testing.assert_allclose(own.step([rng.standard_normal((3, 4))])[0], start, rtol=1e-6)
 
 
+@pytest.mark.parametrize("count_bias", [False, True])
+def test_eg_plus_minus_rests_while_the_rate_is_zero(count_bias: bool) -> None:
+    start = np.random.default_rng(0).standard_normal((3, 4))
+    own = Run("eg-plus-minus", [start], lr=0.0, count_bias=count_bias)
+    for _ in range(3):
+        np.testing.assert_array_equal(own.step([np.ones((3, 4))])[0], start)
+
+
+def test_eg_plus_minus_keeps_its_parts_in_float32_at_least() -> None:
+    for dtype, kept in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        state = optim.EGPlusMinus.rule().init(torch.ones(3, 2, dtype=dtype))
+        assert [x.dtype for x in state.values()] == [kept, kept]
+
+
 def test_eg_plus_minus_forgets_irrelevant_inputs_sooner_than_gradient_descent() -> None:
     rng = np.random.default_rng(0)
     x = rng.choice([-1.0, 1.0], size=(300, 200))

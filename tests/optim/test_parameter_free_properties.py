@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_runs import Run, assert_paths, noise, path_of
@@ -15,6 +16,7 @@ from rule_runs import Run, assert_paths, noise, path_of
 from reference import REFERENCES, run
 from reference.loop import Arrays
 from reference.problems import VECTOR, p1, p3
+from thalweg import optim
 from thalweg.core.errors import UsageError
 from thalweg.optim import online_to_nonconvex
 
@@ -558,6 +560,29 @@ def test_online_to_nonconvex_finds_a_goldstein_stationary_point() -> None:
     np.testing.assert_allclose(own.evaluated[0], [0.0, 1.0], atol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("rule", "hyper"),
+    [
+        ("online-to-nonconvex", {"radius": 0.5}),
+        ("online-to-nonconvex", {"form": "exponentiated"}),
+        ("nesterov-interpolation", {"form": "mass"}),
+    ],
+)
+def test_training_weights_come_back_from_a_file_of_evaluation_weights(
+    rule: str, hyper: dict[str, Any]
+) -> None:
+    setting = noise((7,), (3, 4), steps=5)
+    own = Run(rule, setting.start(), lr=0.3, **hyper)
+    for gradients in setting.gradients():
+        own.step(gradients)
+    trained = own.points
+    own.optimizer.eval()
+    other = Run(rule, own.points, lr=0.3, **hyper)
+    other.optimizer.load_state_dict(own.optimizer.state_dict())
+    other.optimizer.train()
+    assert_paths([other.points], [trained], 1e-13)
+
+
 def test_online_to_nonconvex_exponentiated_is_momentum_with_random_lengths() -> None:
     setting = noise((7,), steps=400)
     hyper = {"lr": 0.1, "form": "exponentiated", "beta": 0.9, "mu": 0.0}
@@ -638,3 +663,31 @@ def test_adagrad_norm_counts_in_single_precision_at_least(scope: str) -> None:
         assert isinstance(total, float)
     each = 3 * 10050 * (1 if scope == "row" else 2) + 0.01
     np.testing.assert_allclose(total, each, rtol=1e-6)
+
+
+def test_adagrad_norm_keeps_rows_sums_beside_the_parameter_and_one_number_for_a_vector() -> None:
+    rule = optim.AdaGradNorm.rule(scope="row", initial_accumulator_value=0.5)
+    sums = rule.init(torch.ones(3, 2, device="meta"))["sum"]
+    assert (sums.shape, sums.device.type) == ((3, 1), "meta")
+    assert rule.init(torch.ones(4)) == {"sum": 0.5}
+
+
+def test_adagrad_norm_takes_the_rows_of_a_whole_where_it_is_sharded() -> None:
+    # Not at the top: the import takes a second, which only this test needs.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    setting = noise((3, 4))
+    script, start = setting.gradients(), setting.start()
+    expected = path_of("adagrad-norm", script, start, scope="row", weight_decay=0.1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        p = distribute_tensor(torch.tensor(start[0]), mesh, [Shard(0)]).requires_grad_()
+        optimizer = optim.AdaGradNorm([p], scope="row", weight_decay=0.1)
+        for (g,), (points,) in zip(script, expected, strict=True):
+            p.grad = distribute_tensor(torch.tensor(g), mesh, [Shard(0)])
+            optimizer.step()
+            np.testing.assert_allclose(p.detach().full_tensor(), points, rtol=0, atol=1e-14)
+    finally:
+        dist.destroy_process_group()

@@ -203,7 +203,10 @@ def test_nero_lifts_zeros_and_bears_neurons_of_one_weight_or_equal_weights() -> 
 # CAME
 
 
-@pytest.mark.parametrize(("shape", "entries"), [((6, 5), 6 * 5 + 2 * 11), ((7,), 14)])
+@pytest.mark.parametrize(
+    ("shape", "entries"),
+    [((6, 5), 6 * 5 + 2 * 11), ((2, 6, 5), 2 * (6 * 5 + 2 * 11)), ((7,), 14)],
+)
 def test_came_state_of_matrices_is_rows_and_columns(shape: tuple[int, ...], entries: int) -> None:
     own = Run("came", [np.ones(shape)])
     own.step([np.ones(shape)])

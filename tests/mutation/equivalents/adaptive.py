@@ -5,6 +5,14 @@ _SHARDED = (
 )
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
+    "optim/eg_plus_minus.py": {
+        ("w = _neurons(gathered(p.detach()))", "w = _neurons(p.detach())"): _SHARDED,
+        ("whole = gathered(p)", "whole = p"): _SHARDED,
+        (
+            "gradient = _neurons(gathered(g) + whole * k.weight_decay).to(s.positive.dtype)",
+            "gradient = _neurons(g + whole * k.weight_decay).to(s.positive.dtype)",
+        ): _SHARDED,
+    },
     "optim/gravity.py": {
         (
             "return {'velocity': like(start.to(p.device, p.dtype), p)}",

@@ -4,8 +4,15 @@ _SHARDED = (
     "does nothing to a whole tensor; the run on two processes in the conformance suite needs it"
 )
 _UNREAD = "the first step sets it before anything reads it"
+_SYMMETRIC = "the matrix is symmetric, up to rounding"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
+    "engine/finite_sum.py": {
+        (
+            "return {'inner_step': 0, 'norm_sq': 0.0}",
+            "return {'inner_step': 0, 'norm_sq': 0.1}",
+        ): _UNREAD,
+    },
     "optim/a_coder.py": {
         (
             "names = ('gradient_sum', 'gradient', 'block_gradient')",
@@ -15,6 +22,26 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "return {'weight_sum': 0.0, 'weight': 0.0}",
             "return {'weight_sum': 0.0, 'weight': 0.1}",
         ): "the first step multiplies it by the difference of two gradients that are still zero",
+    },
+    "optim/adahessian.py": {
+        (
+            "return diagonal.abs().mean((2, 3), keepdim=True).expand_as(diagonal).contiguous()",
+            "return diagonal.abs().mean((3, 2), keepdim=True).expand_as(diagonal).contiguous()",
+        ): "a mean over two axes is the same in either order",
+    },
+    "optim/egn.py": {
+        (
+            "right = right - curvature @ (jacobian @ rest)",
+            "right = right - jacobian @ rest @ curvature",
+        ): _SYMMETRIC,
+    },
+    "optim/filtered_newton.py": {
+        ("return (covariance @ (before @ mean + measured @ f), covariance)", after): _SYMMETRIC
+        for after in (
+            "return ((before @ mean + measured @ f) @ covariance, covariance)",
+            "return (covariance @ (mean @ before + measured @ f), covariance)",
+            "return (covariance @ (before @ mean + f @ measured), covariance)",
+        )
     },
     "optim/saga.py": {
         ("local(state['table'])[drawn].copy_(local(g))", after): _SHARDED
