@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from operators import CHECKING_KEYWORDS, changes
@@ -39,25 +39,40 @@ class Mutant:
 def mutants(source: str) -> Iterator[Mutant]:
     """Yield every mutant of a rule's file that differs from it and from those before it."""
     tree = ast.parse(source)
-    original = ast.unparse(tree)
-    seen = {original}
+    seen = {ast.unparse(tree)}
     sites = list(_sites(tree))
     swaps = _name_pairs(node for node, _ in sites)
-    for index, (node, statement) in enumerate(sites):
-        for number, (kind, _) in enumerate(changes(node, swaps)):
-            fresh = ast.parse(source)
-            target, whole = list(_sites(fresh))[index]
-            replacement = list(changes(target, swaps))[number][1]
-            before = _header(statement)
-            mutated = _replaced(fresh, target, replacement)
-            text = ast.unparse(ast.fix_missing_locations(mutated))
+    places = {
+        id(child): (parent, name, index)
+        for parent in ast.walk(tree)
+        for name, value in ast.iter_fields(parent)
+        for index, child in (enumerate(value) if isinstance(value, list) else [(None, value)])
+    }
+    for node, statement in sites:
+        before = _header(statement)
+        for kind, replacement in list(changes(node, swaps)):
+            put = _put(*places[id(node)])
+            put(ast.Pass() if replacement is None else replacement)
+            text = ast.unparse(ast.fix_missing_locations(tree))
+            whole = replacement if node is statement else statement
+            after = "(removed)" if whole is None else _header(whole)
+            put(node)
             if text in seen:
                 continue
             seen.add(text)
-            after = "(removed)" if target is whole and replacement is None else _header(whole)
-            if target is whole and replacement is not None:
-                after = _header(replacement)
             yield Mutant(node.lineno, kind, before, after, text)  # type: ignore[attr-defined]
+
+
+def _put(parent: ast.AST, name: str, index: int | None) -> Callable[[ast.AST], None]:
+    """Return a function that puts a node into a place of the tree."""
+
+    def put(node: ast.AST) -> None:
+        if index is None:
+            setattr(parent, name, node)
+        else:
+            getattr(parent, name)[index] = node
+
+    return put
 
 
 def _sites(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.stmt]]:
@@ -146,16 +161,6 @@ def _name_pairs(nodes: Iterator[ast.AST]) -> dict[str, str]:
             if candidate != name and candidate in names and name not in pairs:
                 pairs[name] = candidate
     return pairs
-
-
-def _replaced(tree: ast.Module, target: ast.AST, replacement: ast.AST | None) -> ast.Module:
-    class Replace(ast.NodeTransformer):
-        def visit(self, node: ast.AST) -> ast.AST:
-            if node is target:
-                return ast.Pass() if replacement is None else replacement
-            return self.generic_visit(node)
-
-    return Replace().visit(tree)
 
 
 def _header(node: ast.AST) -> str:

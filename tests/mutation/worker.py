@@ -1,5 +1,8 @@
 """A process that has imported torch already, and forks once for each mutant.
 
+Tests are collected once for all mutants of a rule; each child imports the broken module and runs
+them. Mathematics that rules share is imported by everyone, so its mutants collect anew.
+
 Reads jobs from its standard input, one JSON object a line: `file` (inside the copied package),
 `source` (what to put there; null for nothing) and `subjects`. Answers on its standard output with
 `status` ("passed", "failed", "timeout" or "error"), `seconds` and `output`.
@@ -15,8 +18,9 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -41,6 +45,79 @@ class _About:
         assert items, "no test is about the file"
 
 
+class _Server:
+    """Runs the collected tests for each job, in a child that has imported the broken source."""
+
+    def __init__(self, root: Path, jobs: TextIO, answers: TextIO) -> None:
+        self._root, self._jobs, self._answers = root, jobs, answers
+
+    def pytest_runtestloop(self) -> None:
+        """Serve jobs; in a child, return, so that the tests run."""
+        for line in self._jobs:
+            job = json.loads(line)
+            with tempfile.TemporaryFile("w+") as output, _written(self._root, job):
+                child = os.fork()
+                if child == 0:
+                    os.dup2(output.fileno(), 1)
+                    os.dup2(output.fileno(), 2)
+                    if job["anew"]:
+                        _import_anew(job["file"])
+                    return
+                status = _wait(child)
+                output.seek(0)
+                text = output.read()[-4000:]
+            self._answers.write(json.dumps({"status": status, "output": text}) + "\n")
+            self._answers.flush()
+        os._exit(0)
+
+
+@contextlib.contextmanager
+def _written(root: Path, job: dict[str, Any]) -> Iterator[None]:
+    """Put the job's source in place while the block runs."""
+    path = root / "src" / "thalweg" / job["file"]
+    original, here = path.read_text(), os.getpid()
+    try:
+        if job["source"] is not None:
+            path.write_text(job["source"])
+        yield
+    finally:
+        if os.getpid() == here:
+            path.write_text(original)
+
+
+class _Collected:
+    """A child that has collected the tests of one job's subjects and serves jobs about them."""
+
+    def __init__(self, root: Path, job: dict[str, Any]) -> None:
+        self.about = (job["file"], job["subjects"])
+        theirs, self._jobs = os.pipe()
+        self._answers, ours = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(self._jobs)
+            os.close(self._answers)
+            server = _Server(root, os.fdopen(theirs), os.fdopen(ours, "w"))
+            _collect(root, job, server)
+        os.close(theirs)
+        os.close(ours)
+        self._to, self._from = os.fdopen(self._jobs, "w"), os.fdopen(self._answers)
+
+    def run(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer; None if the tests could not be collected."""
+        with contextlib.suppress(BrokenPipeError):
+            self._to.write(json.dumps(job) + "\n")
+            self._to.flush()
+        line = self._from.readline()
+        return json.loads(line) if line else None
+
+    def close(self) -> None:
+        """End the child."""
+        with contextlib.suppress(BrokenPipeError):
+            self._to.close()
+        self._from.close()
+        os.waitpid(self._child, 0)
+
+
 def main() -> None:
     """Serve jobs until the input ends."""
     root = Path(sys.argv[1])
@@ -48,8 +125,29 @@ def main() -> None:
     os.dup2(2, 1)  # nothing but answers goes to the pipe
     sys.path[:0] = [str(root / "tests"), str(root / "tests" / "optim"), str(root / "src")]
     _warm_up(root)
+    collected: _Collected | None = None
     for line in sys.stdin:
-        answers.write(json.dumps(_run(root, json.loads(line))) + "\n")
+        job = json.loads(line)
+        start = time.perf_counter()
+        job["anew"] = job["file"].startswith("optim/")
+        if collected is not None and (
+            not job["anew"] or collected.about != (job["file"], job["subjects"])
+        ):
+            collected.close()
+            collected = None
+        if collected is None:
+            with _written(root, job if not job["anew"] else job | {"source": None}):
+                collected = _Collected(root, job)
+                answer = collected.run(job)
+        else:
+            answer = collected.run(job)
+        if answer is None:  # a mutant that does not import is noticed by anyone
+            collected.close()
+            collected = None
+            broken = job["source"] is not None and not job["anew"]
+            answer = {"status": "failed" if broken else "error", "output": "nothing collected"}
+        answer["seconds"] = time.perf_counter() - start
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
@@ -73,40 +171,20 @@ def _warm_up(root: Path) -> None:
     gc.freeze()  # children need not look through what they inherit
 
 
-def _run(root: Path, job: dict[str, Any]) -> dict[str, str | float]:
-    path = root / "src" / "thalweg" / job["file"]
-    original = path.read_text()
-    source = job["source"]
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        try:
-            if source is not None:
-                path.write_text(source)
-            child = os.fork()
-            if child == 0:
-                _test(root, job["file"], job["subjects"], output.fileno())
-            status = _wait(child)
-        finally:
-            path.write_text(original)
-        output.seek(0)
-        text = output.read()
-    return {"status": status, "seconds": time.perf_counter() - start, "output": text[-4000:]}
-
-
-def _test(root: Path, file: str, subjects: list[str], output: int) -> None:
-    """Run the tests of the file's room and of rules in this child, and end it."""
-    code = 3
+def _collect(root: Path, job: dict[str, Any], server: _Server) -> None:
+    """Collect the tests of the file's room and of rules, and let the server run them."""
+    code, subjects = 3, job["subjects"]
     with contextlib.suppress(BaseException):
-        os.dup2(output, 1)
-        os.dup2(output, 2)
         os.chdir(root)
-        _import_anew(file)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not job["anew"]:
+            _import_anew(job["file"])
         importlib.import_module("reference").only(subjects)
-        rooms = dict.fromkeys((file.split("/")[0], "optim"))
+        rooms = dict.fromkeys((job["file"].split("/")[0], "optim"))
         tests = [str(path) for room in rooms for path in _files(root / "tests" / room, subjects)]
         options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--tb=line"]
         options += ["-p", "no:unraisableexception", "-p", "no:threadexception"]
-        code = int(pytest.main([*options, *tests], plugins=[_About(subjects)]))
+        code = int(pytest.main([*options, *tests], plugins=[_About(subjects), server]))
         sys.stdout.flush()
     os._exit(code)
 
@@ -121,8 +199,14 @@ def _import_anew(file: str) -> None:
     package = importlib.import_module("thalweg.optim")
     before = sys.modules.pop(f"thalweg.optim.{name}")
     after = importlib.import_module(f"thalweg.optim.{name}")
-    for public in [key for key in vars(before) if vars(package).get(key) is vars(before)[key]]:
-        setattr(package, public, getattr(after, public))
+    renewed = {
+        id(old): getattr(after, key) for key, old in vars(before).items() if key in vars(after)
+    }
+    holders = [package, *(m for n, m in sys.modules.items() if n.startswith(("test_", "tests")))]
+    for holder in holders:
+        for key, value in list(vars(holder).items()):
+            if getattr(value, "__module__", None) == before.__name__ and id(value) in renewed:
+                setattr(holder, key, renewed[id(value)])
 
 
 def _files(room: Path, subjects: list[str]) -> list[Path]:
