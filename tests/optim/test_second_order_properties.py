@@ -199,8 +199,40 @@ def test_saddle_free_newton_is_damped_newton_on_convex_quadratics(dim: int) -> N
 
 
 def test_saddle_free_newton_stands_still_where_the_gradient_is_zero() -> None:
-    run = Descent("saddle-free-newton", np.zeros(3), ((3,),), krylov_dim=2)
+    hyper: dict[str, Any] = {"krylov_dim": 2, "adaptive_damping": True}
+    run = Descent("saddle-free-newton", np.zeros(3), ((3,),), **hyper)
     assert (run.step(scaled([1, 2, 3])) == 0).all()
+    assert run.optimizer.param_groups[0]["present_damping"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("cubic", "damping", "end"), [(0.6, 0.025, 0.8), (0.8, 0.25, 0.8), (1.0, 2.5, 0.0)]
+)
+def test_saddle_free_newton_damps_as_the_loss_falls(
+    cubic: float, damping: float, end: float
+) -> None:
+    # The step is 0.8, and 0.3 of the model's fall is 0.12; the loss falls by 0.48 - 0.512 cubic.
+    run = Descent("saddle-free-newton", np.zeros(1), ((1,),), damping=0.25, adaptive_damping=True)
+    found = run.step(lambda w: -w[0] + w[0] ** 2 / 2 + cubic * w[0] ** 3)
+    assert_close(found, end, 1e-12)
+    assert run.optimizer.param_groups[0]["present_damping"] == pytest.approx(damping)
+
+
+def test_saddle_free_newton_damps_by_10_at_most() -> None:
+    run = Descent("saddle-free-newton", np.zeros(1), ((1,),), damping=0.5, adaptive_damping=True)
+    for expected in (5.0, 10.0, 10.0):
+        assert run.step(lambda w: -w[0] + w[0] ** 2 / 2 + 1e9 * w[0] ** 4)[0] == 0
+        assert run.optimizer.param_groups[0]["present_damping"] == expected
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_saddle_free_newton_trusts_a_quadratic_of_any_size(scale: float) -> None:
+    run = Descent("saddle-free-newton", scale * np.ones(3), ((3,),), adaptive_damping=True)
+    dampings = []
+    for _ in range(4):
+        run.step(scaled([1, 2, 3]))
+        dampings.append(run.optimizer.param_groups[0]["present_damping"])
+    np.testing.assert_allclose(dampings, [1e-3, 1e-4, 1e-5, 1e-5])
 
 
 # Filtered Newton
@@ -321,6 +353,27 @@ def test_grad_norm_smooth_newton_halves_40_times_and_then_steps_anyway() -> None
     assert len(calls) == 1 + 41
     assert_close(length, 1.0, 1e-7)
     assert run.number("gamma") == 0.5
+
+
+def test_grad_norm_smooth_newton_takes_a_fall_of_just_what_it_asks_for() -> None:
+    # Nothing, where the gradient vanishes: the loss is 0 here and there.
+    run, calls = Descent(GNS, start(3), ((3,),)), []
+
+    def level(x: Tensor) -> Tensor:
+        calls.append(1)
+        return (x - x.detach()).sum() if len(calls) == 1 else 0 * x.sum()
+
+    run.step(level)
+    assert len(calls) == 2
+    assert run.number("gamma") == 2.0
+
+
+def test_grad_norm_smooth_newton_takes_a_fall_that_rounding_hides() -> None:
+    # The fall of 5e-13 is lost in a loss of 1e8, whose neighbours are 1e-8 away.
+    run = Descent(GNS, np.array([1e-6]), ((1,),))
+    found = run.step(lambda w: 1e8 + 0.5 * w.square().sum())
+    assert abs(found) < 1e-11
+    assert run.number("gamma") == 2.0
 
 
 def test_grad_norm_smooth_newton_rests_at_a_stationary_point_and_shows_what_is_not_finite() -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from thalweg.core.space import Log
@@ -92,7 +93,7 @@ class SaddleFreeNewton(
             # Along its own step d the model falls by lr - lr^2 / 2 of the slope.
             share = self.common("lr") - self.common("lr") ** 2 / 2
             fall = loss - loss_at(evaluations, x + step)
-            if fall > 0.3 * share * -float(g @ d):
+            if fall > 0.3 * share * -torch.dot(g, d).item():
                 self._set(present_damping=max(0.1 * damping, 1e-5))
             elif not fall >= 0 and not math.isnan(loss):
                 self._set(present_damping=min(10 * damping, 10.0))

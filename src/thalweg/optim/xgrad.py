@@ -114,7 +114,7 @@ class XGrad(
         """Return where the last direction leads once more."""
         state = self.state_of(p)
         if state["step"] == 0:
-            return p.detach()
+            return p
         k = Numbers(lr=rule.lr, weight_decay=rule.weight_decay, **rule.scalars(state["step"]))
         step, _ = rule.step_and_decay(k)
-        return p.detach() - rule.s * step * rule.direction(State.of(state), k)
+        return p - rule.s * step * rule.direction(State.of(state), k)
