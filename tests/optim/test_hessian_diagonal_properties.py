@@ -118,6 +118,19 @@ def _two_classes(w: Tensor) -> tuple[Tensor, Tensor]:
     return nn.functional.cross_entropy(outputs, torch.tensor([0, 1])), outputs
 
 
+def test_oasis_measures_the_same_beside_parameters_that_the_loss_does_not_reach() -> None:
+    runs = [
+        Descent("oasis", start(5)[:size], shapes, warm_start=0, lr=0.01, weight_decay=0.0)
+        for size, shapes in ((3, ((3,),)), (5, ((3,), (2,))))
+    ]
+    for _ in range(4):
+        for run in runs:
+            run.optimizer.step(lambda run=run: scaled([1, 4, 25])(run.params[0]))
+        alone, beside = (run.number("eta") for run in runs)
+        assert_close(beside, alone, 1e-14)
+    assert alone > 0.01
+
+
 def test_oasis_looks_twice_only_where_it_measures() -> None:
     for adaptive, expected in ((True, [1, 2, 2]), (False, [1, 1, 1])):
         run, counts = Descent("oasis", start(3), ((3,),), adaptive=adaptive), []

@@ -78,6 +78,16 @@ def test_nonconvex_ag_without_a_penalty_is_accelerated_gradient() -> None:
     assert gap <= 2 * np.sum(start**2) / (0.99 * 200**2)
 
 
+def test_nonconvex_ag_at_rest_does_not_begin_again() -> None:
+    own = Run("nonconvex-ag", [np.ones(3)], penalty_weight=0.0)
+    alpha = 1.0
+    for _ in range(6):
+        own.step([np.zeros(3)])
+        alpha = 2 / (1 + np.sqrt(1 + 4 / alpha**2))
+        np.testing.assert_allclose(own.optimizer.param_groups[0]["alpha"], alpha, rtol=1e-14)
+    np.testing.assert_array_equal(own.points, [np.ones(3)])
+
+
 def test_nonconvex_ag_nullifies_everything_above_the_largest_correlation() -> None:
     x, y, _, _ = problem()
     weight = float(np.abs(x.T @ y).max() / 100) * 1.001

@@ -33,12 +33,12 @@ class NonconvexAGRule(Rule):
         require(self, "lr", self.lr <= longest, f"at most {longest:g} for this penalty")
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
-        """Return both sequences and the point before, which start at the parameter."""
-        return {name: p.detach().clone() for name in ("x", "aggregate", "before")}
+        """Return the sequence x and the point before, which start at the parameter."""
+        return {name: p.detach().clone() for name in ("x", "before")}
 
     def shared(self) -> dict[str, float]:
         """Return the mixing weights of this step and the next, the speed and the last restart."""
-        return {"alpha": 1.0, "alpha_next": _next(1.0), "speed": 0.0, "since_restart": 0}
+        return {"alpha": 1.0, "alpha_next": _next(1.0), "speed_sq": 0.0, "since_restart": 0}
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
         """Return the squared length of the last movement."""
@@ -48,14 +48,13 @@ class NonconvexAGRule(Rule):
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
         """Move the mixing weights on, from the start again if the iterate has slowed down."""
-        speed = math.sqrt(measured["speed_sq"])
         shared["since_restart"] += 1
-        slower = shared["since_restart"] >= 3 and speed < shared["speed"]
+        slower = shared["since_restart"] >= 3 and measured["speed_sq"] < shared["speed_sq"]
         if self.restart and slower:
             shared["since_restart"] = 0
         shared["alpha"] = shared["alpha_next"]
         shared["alpha_next"] = _next(shared["alpha"] if shared["since_restart"] else 1.0)
-        shared["speed"] = speed
+        shared["speed_sq"] = measured["speed_sq"]
 
     def scalars(self, t: int) -> dict[str, float]:
         """Return the penalty's numbers."""
@@ -67,15 +66,15 @@ class NonconvexAGRule(Rule):
         return 1.0, 0.0
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Move both sequences on and return the movement of the point between them."""
+        """Move x on and return the movement of the point between x and y."""
         size = p.abs()
         level = (size - k.threshold) / (k.a - 1) if self.penalty == "scad" else size / k.gamma
         slope = g + p * k.weight_decay - sign(p) * level.clamp(0.0, k.threshold)
         long = k.lr / k.alpha
         s.before.copy_(p)
         x = s.x.copy_(_shrunk(s.x - slope * long, long * k.threshold))
-        aggregate = s.aggregate.copy_(_shrunk(p - slope * k.lr, k.lr * k.threshold))
-        return p - aggregate.lerp(x, k.alpha_next)
+        y = _shrunk(p - slope * k.lr, k.lr * k.threshold)
+        return p - y.lerp(x, k.alpha_next)
 
 
 def _next(alpha: float) -> float:
@@ -125,8 +124,8 @@ class NonconvexAG(
         restart: begin again when the movement slows down.
         weight_decay: coupled (L2), part of the smooth loss.
 
-    State: ``x``, ``aggregate`` (y) and ``before`` (the last p), like the parameter; in each group
-    the numbers ``alpha``, ``alpha_next``, ``speed`` and ``since_restart``.
+    State: ``x`` and ``before`` (the last p), like the parameter; in each group the numbers
+    ``alpha``, ``alpha_next``, ``speed_sq`` and ``since_restart``.
 
     When to use: sparse linear and generalised linear models with full gradients, where the lasso's
     shrinkage of large coefficients is not wanted.

@@ -47,7 +47,7 @@ class OnlineToNonconvexRule(Rule):
         """Return what is kept of a move, and the random scaling of the one that is made now."""
         uniform = derive_seed(self.seed, "online-to-nonconvex", t) / 2**63
         if self.form == "basic":
-            return {"keep": float(t % self.period > 0), "scaling": uniform}
+            return {"keep": 1.0 if t % self.period else 0.0, "scaling": uniform}
         keep = self.beta / (1 + self.lr * self.mu)
         return {"keep": keep, "scaling": -math.log1p(-uniform)}
 
@@ -60,7 +60,7 @@ class OnlineToNonconvexRule(Rule):
         """Set the factor that brings the move into the ball."""
         norm = measured["square"] ** 0.5
         if self.form == "basic":
-            shared["projection"] = self.radius / norm if norm > self.radius else 1.0
+            shared["projection"] = self.radius / max(norm, self.radius)
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
         """Return 1 and 0: `update` returns the whole movement."""

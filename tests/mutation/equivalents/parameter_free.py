@@ -1,8 +1,10 @@
 """Mutants of parameter-free, averaged and accelerated rules that no test can tell from the rule."""
 
 _ORDER = "all of these start at zero; only the order of the dictionary differs"
+_ALIKE = "all of these start at the parameter; only the order of the dictionary differs"
 _UNREAD = "`advance` sets it before anything reads it"
 _STILL = "until the first gradient has set it, it multiplies zero"
+_SEQUENCES = "return {{'alpha': {}, 'alpha_next': _next(1.0), 'speed_sq': {}, 'since_restart': {}}}"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     "engine/d_adaptation.py": {
@@ -54,6 +56,20 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "return {'k': 0, 'slope_avg': 0.0, 'slope': 0.0}",
             "return {'k': 0, 'slope_avg': 0.0, 'slope': 0.1}",
         ): _UNREAD,
+    },
+    "optim/nonconvex_ag.py": {
+        (
+            "return {name: p.detach().clone() for name in ('x', 'before')}",
+            "return {name: p.detach().clone() for name in ('before', 'x')}",
+        ): _ALIKE,
+        (_SEQUENCES.format("1.0", "0.0", 0), _SEQUENCES.format("1.2", "0.0", 0)): _UNREAD,
+        (_SEQUENCES.format("1.0", "0.0", 0), _SEQUENCES.format("1.0", "0.1", 0)): (
+            "it is compared with from the third step on, and `advance` has set it by then"
+        ),
+        (_SEQUENCES.format("1.0", "0.0", 0), _SEQUENCES.format("1.0", "0.0", 1)): (
+            "the second step is no slower than the first, whose speed is 0, so that the third is "
+            "the first that may begin again"
+        ),
     },
     "optim/madgrad.py": {
         (
