@@ -1,5 +1,6 @@
 """What the papers of masked and variance-reduced rules say that they do."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from reference import run
 from reference.mars import REFERENCES as MARS
 from thalweg.core.errors import UsageError
 from thalweg.engine.cautious import scale
+from thalweg.modifier import ClipNorm
 
 # Cautious rules
 
@@ -186,6 +188,20 @@ def test_mars_exact_equals_its_reference(rule: str, backward: bool, optimize_1d:
     hyper = {**_EXACT, "optimize_1d": optimize_1d}
     expected = run(MARS[rule], noise((3, 4), (5,)).start(), gradient, 12, **hyper)
     found = _exact_run(rule, 12, backward, optimize_1d=optimize_1d)
+    assert_paths(found, [step.points for step in expected], 1e-12)
+
+
+@pytest.mark.parametrize("rule", ["mars-adamw", "mars-lion", "mars-shampoo"])
+def test_mars_exact_sees_both_gradients_alike(rule: str) -> None:
+    batches = _batches(8)
+
+    def gradient(t: int, points: list[np.ndarray]) -> list[np.ndarray]:
+        found = [a * (x - b) for x, (a, b) in zip(points, batches[t - 1], strict=True)]
+        norm = math.sqrt(sum(float(np.sum(g**2)) for g in found))
+        return [-g * min(1.0, 0.7 / (norm + 1e-6)) for g in found]
+
+    expected = run(MARS[rule], noise((3, 4), (5,)).start(), gradient, 8, **_EXACT)
+    found = _exact_run(rule, 8, False, maximize=True, modifiers=(ClipNorm(0.7),))
     assert_paths(found, [step.points for step in expected], 1e-12)
 
 

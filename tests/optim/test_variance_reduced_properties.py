@@ -1,5 +1,6 @@
 """Rules for finite sums equal their papers' loops, and keep what the papers promise."""
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from reference.svrg import svrg
 from thalweg import optim
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
-from thalweg.modifier import MedianGradient
+from thalweg.modifier import ClipNorm, ClipValue, MedianGradient
 
 START = np.array([1.0, -2.0, 0.5, 0.3])
 PROBLEM = FiniteSum()
@@ -59,11 +60,19 @@ RUNS = [
 ]
 
 
-def _reference(rule: str, problem: FiniteSum, drawn: Any, steps: int, **hyper: Any) -> list[Any]:
+def _reference(
+    rule: str,
+    problem: FiniteSum,
+    drawn: Any,
+    steps: int,
+    seen: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    **hyper: Any,
+) -> list[Any]:
+    """Return the points of the procedure, to which ``seen`` gives its gradients."""
     arguments: list[Any] = [
         START,
-        lambda t, x: problem.gradient(drawn(t), x),
-        lambda x: problem.gradient(problem.everything, x),
+        lambda t, x: seen(problem.gradient(drawn(t), x)),
+        lambda x: seen(problem.gradient(problem.everything, x)),
     ]
     if rule == "storm":
         arguments.pop()
@@ -82,6 +91,60 @@ def test_rule_equals_its_procedure(rule: str, hyper: dict[str, Any]) -> None:
     for t, expected in enumerate(_reference(rule, PROBLEM, drawn, 24, **hyper), start=1):
         found = run.step(PROBLEM.closure(drawn(t), run.params))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10, err_msg=f"step {t}")
+
+
+# Modifiers and maximize act on every gradient that is compared
+
+
+def _clipped(g: np.ndarray) -> np.ndarray:
+    return g * min(1.0, 0.3 / (np.linalg.norm(g) + 1e-6))
+
+
+SEEN: dict[str, dict[str, Any]] = {
+    "clipped": {"modifiers": (ClipNorm(0.3),)},
+    "values": {"modifiers": (ClipValue(0.1),)},
+    "climbing": {"maximize": True},
+}
+FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "clipped": _clipped,
+    "values": lambda g: np.clip(g, -0.1, 0.1),
+    "climbing": np.negative,
+}
+
+
+@pytest.mark.parametrize("how", SEEN)
+@pytest.mark.parametrize("rule", ["svrg", "sarah", "spider", "storm"])
+def test_all_gradients_are_seen_alike(rule: str, how: str) -> None:
+    drawn = PROBLEM.batches(4)
+    hyper = {"lr": 0.3} if rule == "storm" else {"lr": 0.3, "inner_steps": 5}
+    run = Run.on(rule, PROBLEM, START, **hyper, **SEEN[how])
+    expected = _reference(rule, PROBLEM, drawn, 12, FUNCTIONS[how], **hyper)
+    for t, point in enumerate(expected, start=1):
+        found = run.step(PROBLEM.closure(drawn(t), run.params))
+        np.testing.assert_allclose(found, point, rtol=0, atol=1e-10, err_msg=f"step {t}")
+
+
+@pytest.mark.parametrize("how", SEEN)
+def test_saga_all_gradients_are_seen_alike(how: str) -> None:
+    run, points, draws = _saga({"lr": 0.3, **SEEN[how]}), [], []
+    for _ in range(12):
+        draws.append(run.optimizer.drawn())
+        points.append(run.step())
+    seen = FUNCTIONS[how]
+    expected = saga(START, lambda i, x: seen(PROBLEM.gradient([i], x)), PROBLEM.n, draws, lr=0.3)
+    np.testing.assert_allclose(points, list(expected), rtol=0, atol=1e-10)
+
+
+def test_storm_leaves_a_modifier_s_state_to_its_own_gradient() -> None:
+    """Median gradients of one batch at two points: the estimate moves once a step."""
+    run = Run.on("storm", PROBLEM, START, lr=0.1, modifiers=(MedianGradient(tau=0.2),))
+    plain = Run("sgd", START[:-1], START[-1], modifiers=(MedianGradient(tau=0.2),))
+    closure = PROBLEM.closure(PROBLEM.everything, run.params)
+    run.step(closure)
+    torch.autograd.backward(PROBLEM.closure(PROBLEM.everything, plain.params)())
+    plain.step()
+    name = next(name for name in run.optimizer.state[run.params[0]] if "__" in name)
+    np.testing.assert_allclose(run.state(name), plain.state(name), rtol=1e-12)
 
 
 @pytest.mark.parametrize("rule", ["svrg", "sarah", "ai-sarah", "spider"])

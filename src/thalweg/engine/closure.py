@@ -284,6 +284,11 @@ class ClosureOptimizer(RuleOptimizer):
             )
         return values[0]
 
+    def seen_list(self, gradients: Tensors, params: Tensors) -> list[Tensor]:
+        """Return gradients as the rule sees that of its step (`seen`), in the parameters' order."""
+        found = self.seen(dict(zip(params, gradients, strict=True)))
+        return [found[p] for p in params]
+
     def state_of(self, p: Tensor) -> dict[str, Any]:
         """Return the parameter's state, started if there is none."""
         state = self.state[p]

@@ -212,12 +212,7 @@ def _stored(update: Callable[[Turn], None]) -> Callable[[Turn], None]:
 def _loop_update(turn: Turn) -> None:
     rule, modifiers, numbers = turn.rule, turn.modifiers, _numbers(turn)
     states = [State.of(state) for state in turn.states]
-    gradients = [_signed(g, turn.maximize) for g in turn.g]
-    if modifiers:
-        gradients = [
-            transformed(modifiers, *one)
-            for one in zip(gradients, turn.p, states, numbers, strict=True)
-        ]
+    gradients = _seen(turn, states, numbers)
     if any(turn.each):
         each = zip(gradients, turn.p, states, numbers, strict=True)
         directions: Iterable[Tensor] = (rule.update(*one) for one in each)
@@ -234,6 +229,20 @@ def _loop_update(turn: Turn) -> None:
         p.add_(d, alpha=-k.step_size)
         for x in subtracted:
             p.sub_(x)
+
+
+def seen_gradients(turn: Turn) -> list[Tensor]:
+    """Return the gradients as the rule sees them, for sums that are known; state moves on."""
+    turn = _opened(turn)
+    return _seen(turn, [State.of(state) for state in turn.states], _numbers(turn))
+
+
+def _seen(turn: Turn, states: list[State], numbers: list[Numbers]) -> list[Tensor]:
+    gradients = [_signed(g, turn.maximize) for g in turn.g]
+    if not turn.modifiers:
+        return gradients
+    each = zip(gradients, turn.p, states, numbers, strict=True)
+    return [transformed(turn.modifiers, *one) for one in each]
 
 
 def _redirected(

@@ -173,9 +173,10 @@ class MARSOptimizer(RuleOptimizer):
         states = [self.state.get(p, {}) for p in params]
         with evaluations.at([s.get("previous", p) for s, p in zip(states, params, strict=True)]):
             found = zeros_where_absent(evaluations.gradient()[1], params)
+        seen = self.seen(dict(zip(params, found, strict=True)))
         before = {
-            p: g if "previous" in s else torch.zeros_like(g)
-            for p, g, s in zip(params, found, states, strict=True)
+            p: seen[p] if "previous" in s else torch.zeros_like(p)
+            for p, s in zip(params, states, strict=True)
         }
         self._advance(gradients, {"previous_gradient": before}, evaluations.first)
         return evaluations.first

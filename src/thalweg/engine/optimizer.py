@@ -272,6 +272,23 @@ class RuleOptimizer(torch.optim.Optimizer):
         number = None if loss is None else float(loss)
         stepping.run(parts, self.modifiers, number, self.execution, self.state_bits)
 
+    def seen(self, gradients: Gradients) -> dict[Tensor, Tensor]:
+        """Return further gradients as the rule sees that of its step: negated, modified.
+
+        For rules that compare gradients of several points. A modifier's state stays as it is.
+        """
+        if not self.modifiers and not any(group["maximize"] for group in self.param_groups):
+            return dict(gradients)
+        parts = []
+        for group in self.param_groups:
+            copies = {p: _copied(self.state[p]) for p in group["params"] if self.state.get(p)}
+            plan = GroupPlan(group, copies)
+            rule = hyper_parameters.rule_from_group(group)
+            found = plan.gradients(type(self).__name__, gradients)
+            opened = plan.open(rule, self.modifiers, found, {}, self.state_bits)
+            parts += [(group, part) for part in opened]
+        return stepping.seen_gradients(parts, self.modifiers, self.state_bits)
+
     def _plans(self) -> list[GroupPlan]:
         """Return each group's parameters beside their state, kept while nothing replaced them."""
         sizes = [len(group["params"]) for group in self.param_groups]
@@ -358,6 +375,10 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._kept_plans, self._kept_for, self._module = None, (), None
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: x.clone() if isinstance(x, Tensor) else x for name, x in state.items()}
 
 
 def _has_evaluation(rule: type[Rule]) -> bool:

@@ -79,7 +79,8 @@ class Rule:
             UsageError: a value outside its range; the message says which and what is allowed.
         """
         for name in ("lr", "weight_decay"):
-            require(self, name, getattr(self, name) >= 0, "at least 0")
+            value = getattr(self, name)
+            require(self, name, value is None or value >= 0, "at least 0")
         eps = getattr(self, "eps", 0.0)
         if isinstance(eps, float):
             require(self, "eps", eps >= 0, "at least 0")

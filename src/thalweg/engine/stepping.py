@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from thalweg.engine import execution
+from thalweg.engine.distributed import like_local
 from thalweg.engine.execution import Execution, Turn
 from thalweg.engine.kernel import ROUNDING
 from thalweg.engine.modifier import (
@@ -43,6 +46,20 @@ def run(
     for _, part, turn in turns:
         execution.update(turn, way)
         part.close()
+
+
+def seen_gradients(
+    parts: list[tuple[Group, Part]], modifiers: Modifiers, bits: Bits | None
+) -> dict[Tensor, Tensor]:
+    """Return the gradients of all parts as their rules would see them; their state moves on."""
+    turns = [_turn(group, part, modifiers, None, bits) for group, part in parts]
+    for sums_of in gradient_passes(modifiers):
+        _measure_modifier(turns, sums_of, "loop")
+    return {
+        p: like_local(g, p)
+        for turn in turns
+        for p, g in zip(turn.whole, execution.seen_gradients(turn), strict=True)
+    }
 
 
 def _turn(

@@ -138,5 +138,5 @@ class OASIS(
         if step > 0 and self.common("adaptive"):
             with evaluations.at([state["previous"] for state in states]):
                 previous = {p: torch.zeros_like(p) for p in params} | evaluations.gradient()[1]
-        extras = {"probe": dict(zip(params, probe, strict=True)), "previous_gradient": previous}
-        self._advance(found, extras)
+        probes_at = dict(zip(params, probe, strict=True))
+        self._advance(found, {"probe": probes_at, "previous_gradient": self.seen(previous)})

@@ -85,15 +85,17 @@ class SAGA(
             )
         gradients = zeros_where_absent(evaluations.gradient()[1], params)
         if any(state["step"] == 0 for state in states):
-            rows = zip(*(self.gradient_of(closure, params) for closure in closures), strict=True)
+            terms = [self.gradient_of(closure, params) for closure in closures]
+            rows = zip(*(self.seen_list(term, params) for term in terms), strict=True)
             for state, row in zip(states, rows, strict=True):
                 state["table"] = torch.stack(row)
                 state["average"].copy_(state["table"].mean(0))
         old = [state["table"][drawn] for state in states]
+        new = self.seen_list(gradients, params)
         self._advance(
             dict(zip(params, gradients, strict=True)),
             {"old_gradient": dict(zip(params, old, strict=True))},
         )
-        for state, g, before in zip(states, gradients, old, strict=True):
+        for state, g, before in zip(states, new, old, strict=True):
             state["average"].add_(g - before, alpha=1 / len(closures))
             local(state["table"])[drawn].copy_(local(g))

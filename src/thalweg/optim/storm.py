@@ -102,6 +102,7 @@ class STORM(
         gradients = zeros_where_absent(evaluations.gradient()[1], params)
         with evaluations.at([state["previous"] for state in states]):
             before = zeros_where_absent(evaluations.gradient()[1], params)
+        before = self.seen_list(before, params)
         for p, state in zip(params, states, strict=True):
             state["previous"].copy_(p)
         self._advance(

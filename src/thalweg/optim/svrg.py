@@ -87,13 +87,15 @@ class SVRG(
         gradients = zeros_where_absent(evaluations.gradient()[1], params)
         period = self.common("inner_steps")
         if any(state["step"] % period == 0 for state in states):
-            full, at_snapshot = self.full_gradient(params), gradients
+            full = self.seen_list(self.full_gradient(params), params)
+            at_snapshot = gradients
             for p, state, mu in zip(params, states, full, strict=True):
                 state["snapshot"].copy_(p)
                 state["full_gradient"].copy_(mu)
         else:
             with evaluations.at([state["snapshot"] for state in states]):
                 at_snapshot = zeros_where_absent(evaluations.gradient()[1], params)
+        at_snapshot = self.seen_list(at_snapshot, params)
         self._advance(
             dict(zip(params, gradients, strict=True)),
             {"snapshot_gradient": dict(zip(params, at_snapshot, strict=True))},

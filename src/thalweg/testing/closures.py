@@ -58,6 +58,31 @@ def check_both_closures(subject: Subject) -> None:
     assert_close(backward.values(), plain.values(), 1e-12, "closures that run backward()")
 
 
+def check_maximize(subject: Subject) -> None:
+    """To climb a loss is to descend its negative, at every point that the rule looks at."""
+    cls: Any = subject.optimizer
+    if cls.penalised:
+        with raises(UsageError, "maximize", "a rule that steps by the loss"):
+            Trial.start(subject, maximize=True)
+        return
+    up, down = Trial.start(subject, maximize=True), Trial.start(subject)
+    for _ in range(4):
+        up.optimizer.provide(**up.provisions())  # type: ignore[attr-defined]
+        given = {name: _negated(value) for name, value in down.provisions().items()}
+        down.optimizer.provide(**given)  # type: ignore[attr-defined]
+        up.optimizer.step(up.closure())
+        down.optimizer.step(_negated(down.closure()))
+        up.steps, down.steps = up.steps + 1, down.steps + 1
+    assert_close(up.values(), down.values(), 1e-12, "maximize")
+
+
+def _negated(given: Any) -> Any:
+    """Return a closure, or a list of them, with its loss negated."""
+    if isinstance(given, list):
+        return [_negated(one) for one in given]
+    return lambda: -given()
+
+
 def check_loss(subject: Subject) -> None:
     """``step`` returns the loss before the step, or close by if the rule never looks there."""
     trial = Trial.start(subject)

@@ -36,6 +36,7 @@ CLOSURE_CHECKS: dict[str, Callable[[Subject], None]] = {
     "moves": closures.check_moves,
     "p.grad stays": closures.check_gradients_untouched,
     "both closures": closures.check_both_closures,
+    "maximize": closures.check_maximize,
     "loss": closures.check_loss,
     "no closure": closures.check_no_closure,
     "failing closure": closures.check_failing_closure,
