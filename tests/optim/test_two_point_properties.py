@@ -225,6 +225,8 @@ def test_xgrad_golden_numbers(golden: Any) -> None:
 
 XGRAD_RUNS = [
     {"lr": 0.1},
+    {"lr": 0.1, "base": "adam"},
+    {"lr": 0.1, "base": "sgd"},
     {"lr": 0.1, "betas": (0.7, 0.9), "eps": 0.1, "s": 2.0, "weight_decay": 0.3},
     {"lr": 0.1, "base": "adam", "betas": (0.8, 0.95), "weight_decay": 0.3},
     {"lr": 0.2, "base": "sgd", "momentum": 0.7, "s": 0.5, "weight_decay": 0.2},
@@ -256,6 +258,36 @@ def test_xgrad_without_prediction_is_its_base(base: str) -> None:
         expected = other.step()
         found = own.step(PROBLEM.closure(drawn(t), own.params))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("base", ["sgd", "adam", "adamw"])
+def test_xgrad_without_prediction_is_its_base_in_torch_at_defaults(base: str) -> None:
+    torch_class = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    own = Run.on("xgrad", PROBLEM, START, s=0.0, base=base, lr=1e-3)
+    p, q = nn.Parameter(torch.tensor(START[:-1])), nn.Parameter(torch.tensor(START[-1]))
+    hyper: dict[str, Any] = {"lr": 1e-3} | ({"momentum": 0.9} if base == "sgd" else {})
+    other = torch_class[base]([p, q], **hyper)
+    for _ in range(30):
+        other.zero_grad()
+        PROBLEM.closure(PROBLEM.everything, [p, q])().backward()
+        other.step()
+        found = own.step(PROBLEM.closure(PROBLEM.everything, own.params))
+        expected = np.append(p.detach().numpy(), q.detach().numpy())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+
+
+def test_xgrad_takes_each_group_s_weight_decay_from_its_base() -> None:
+    def decays(**hyper: Any) -> list[float]:
+        groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(4)]
+        groups[1] |= {"base": "sgd"}
+        groups[2] |= {"base": "adam", "weight_decay": 0.3}
+        groups[3] |= {"base": "adamw", "weight_decay": 0.0}
+        optimizer = optim.XGrad(groups, **hyper)
+        return [group["weight_decay"] for group in optimizer.param_groups]
+
+    assert decays() == [0.01, 0.0, 0.3, 0.0]
+    assert decays(base="adam") == [0.0, 0.0, 0.3, 0.0]
+    assert decays(weight_decay=0.2) == [0.2, 0.2, 0.3, 0.0]
 
 
 def test_xgrad_over_momentum_with_s_the_momentum_is_nesterov() -> None:

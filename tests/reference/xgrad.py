@@ -19,10 +19,12 @@ def xgrad(
     base: str = "adamw",
     momentum: float = 0.9,
     s: float = 1.0,
-    weight_decay: float = 1e-2,
+    weight_decay: float | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the points, and where each step's gradient was taken."""
     b1, b2 = betas
+    if weight_decay is None:
+        weight_decay = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2}[base]
     x = start.copy()
     m, v, t = np.zeros_like(x), np.zeros_like(x), 0
     last = np.zeros_like(x)  # the base's last step without its decay, over lr

@@ -17,7 +17,7 @@ from thalweg.engine.rule import require
 class XGradRule(TwoMoments):
     """The formula of `XGrad`."""
 
-    weight_decay: float = 1e-2
+    weight_decay: float | None = None  # type: ignore[assignment]
     base: Literal["sgd", "adam", "adamw"] = "adamw"
     momentum: float = 0.9
     s: float = 1.0
@@ -85,7 +85,8 @@ class XGrad(
         base: "sgd", "adam" or "adamw".
         momentum: of SGD, in [0, 1).
         s: how many steps ahead the gradient is taken; 0 is the base itself.
-        weight_decay: coupled (L2) for "sgd" and "adam", decoupled for "adamw".
+        weight_decay: coupled (L2) for "sgd" and "adam", decoupled for "adamw"; None is the base's
+            default in torch, 0.01 for "adamw" and 0 for the others.
 
     State: the base's: ``momentum_buffer``, or ``exp_avg`` and ``exp_avg_sq``, like the parameter.
 
@@ -98,6 +99,17 @@ class XGrad(
     """
 
     penalised = False
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, whose base chooses the weight decay where nothing else does.
+
+        Raises:
+            UsageError: as for the class.
+        """
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["weight_decay"] is None:
+            group["weight_decay"] = 0.01 if group["base"] == "adamw" else 0.0
 
     def _step(self, evaluations: Evaluations) -> None:
         points = [
