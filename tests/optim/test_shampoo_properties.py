@@ -85,6 +85,14 @@ def test_shampoo_takes_the_size_of_the_grafted_method(grafting: str) -> None:
                 )
 
 
+def test_shampoo_grafts_onto_next_to_nothing_as_its_authors_do() -> None:
+    """|D| / (|P| + 1e-16), with factors so near to the identity that P and D are g."""
+    g = np.array([[0.0, 3e-17], [4e-17, 0.0]])
+    hyper: dict[str, Any] = {**_PLAIN, "eps": 1.0, "grafting": "sgd"}
+    step = -Run("shampoo", [np.zeros((2, 2))], **hyper).step([g])[0]
+    np.testing.assert_allclose(step, g * 5e-17 / (5e-17 + 1e-16), rtol=1e-12, atol=0)
+
+
 class _Moves:
     """A run by its steps."""
 

@@ -112,15 +112,6 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "alike.setdefault(factor.size(1), []).append((factor, root, power))",
             "alike.setdefault(factor.size(-2), []).append((factor, root, power))",
         )
-    }
-    | {
-        (
-            "stacks = [x * (size / (_sizes(x) + 1e-16)) "
-            "for x, size in zip(stacks, sizes, strict=True)]",
-            f"stacks = [x * (size / (_sizes(x) {tiny})) "
-            "for x, size in zip(stacks, sizes, strict=True)]",
-        ): "1e-16 only keeps 0 / 0 from being NaN; beside anything else it is lost in rounding"
-        for tiny in ("- 1e-16", "+ 1.2e-16")
     },
     "optim/sn_sm.py": {("g = gathered(g)", after): _SHARDED for after in ("(removed)", "g = g")},
     "optim/steepest_descent.py": {
