@@ -30,7 +30,7 @@ from threading import Lock
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "docs" / "measurements.json"
-DIGITS_STEPS, TEXT_STEPS, RATES, LIMIT = 100, 40, 7, 900
+DIGITS_STEPS, TEXT_STEPS, RATES, LIMIT = 100, 40, 7, 3600
 
 
 def main() -> None:
