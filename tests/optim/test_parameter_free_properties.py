@@ -18,7 +18,6 @@ from reference.loop import Arrays
 from reference.problems import VECTOR, p1, p3
 from thalweg import optim
 from thalweg.core.errors import UsageError
-from thalweg.optim import online_to_nonconvex
 
 SCALE = 1024.0
 few = settings(deadline=None, max_examples=25)
@@ -510,7 +509,8 @@ def test_online_to_nonconvex_moves_within_the_ball_and_starts_anew() -> None:
 def test_online_to_nonconvex_at_full_length_is_the_learners_own_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(online_to_nonconvex, "derive_seed", lambda *stream: 2**63)
+    draw = "thalweg.optim.online_to_nonconvex.derive_seed"
+    monkeypatch.setattr(draw, lambda *stream: 2**63)
     script = [[np.array([1.0, -2.0, 0.5])]] * 12
     path = path_of("online-to-nonconvex", script, [VECTOR], lr=0.1, radius=0.4, period=100)
     delta, theta, expected = np.zeros(3), VECTOR, []
