@@ -44,6 +44,7 @@ ALL: list[tuple[Modifier, ...]] = [
     (AdaptiveClip(clipping=0.3),),
     (ClipValue(limit=0.3),),
     (ClipNorm(max_norm=0.7),),
+    (ClipNorm(max_norm=2.0, norm_type=1.5),),
     (ClipLayer(max_norm=0.7),),
     (MedianGradient(tau=0.5),),
     (MedianGradient(tau=0.2, norm="l1"),),
@@ -113,7 +114,7 @@ def expected(modifier: Modifier, g: list[Tensor], p: list[Tensor]) -> list[Tenso
         for one, x in zip(params, g, strict=True):
             one.grad = x.clone()
         if isinstance(modifier, ClipNorm):
-            torch.nn.utils.clip_grad_norm_(params, modifier.max_norm)
+            torch.nn.utils.clip_grad_norm_(params, modifier.max_norm, modifier.norm_type)
         else:
             torch.nn.utils.clip_grad_value_(params, modifier.limit)
         return [one.grad for one in params if one.grad is not None]
@@ -136,7 +137,8 @@ def _one(modifier: Modifier, g: Tensor, p: Tensor) -> Tensor:
                     out[i] *= largest / rows[i].norm()
             return out.reshape(g.shape)
         case ClipLayer():
-            return g * min(1.0, modifier.max_norm / (float(g.norm()) + 1e-6))
+            norm = float(torch.linalg.vector_norm(g, modifier.norm_type))
+            return g * min(1.0, modifier.max_norm / (norm + 1e-6))
         case Cautious(scaling="mean") | Cautious(scaling="count"):
             return g * g.numel() / (g.numel() + (modifier.scaling == "count"))
         case ProjectRadial():
@@ -156,7 +158,12 @@ def _one(modifier: Modifier, g: Tensor, p: Tensor) -> Tensor:
         ClipValue(limit=0.5),
         ClipNorm(max_norm=1.5),
         ClipNorm(max_norm=100.0),
+        ClipNorm(max_norm=3.0, norm_type=1.0),
+        ClipNorm(max_norm=1.2, norm_type=2.5),
+        ClipNorm(max_norm=0.9, norm_type=4),
         ClipLayer(max_norm=1.1),
+        ClipLayer(max_norm=2.0, norm_type=1),
+        ClipLayer(max_norm=0.8, norm_type=3),
         CentralizeGradient(),
         AdaptiveClip(clipping=0.2, eps=0.9),
         Cautious(),
@@ -342,6 +349,8 @@ def test_refusals() -> None:
         lambda: ClipNorm(max_norm=0.0),
         lambda: ClipValue(limit=-1.0),
         lambda: ClipLayer(max_norm="x"),  # type: ignore[arg-type]
+        lambda: ClipNorm(norm_type=0.5),
+        lambda: ClipLayer(norm_type=math.nan),
         lambda: AdaptiveClip(eps=0.0),
         lambda: AdaptiveClip(clipping=0.0),
         lambda: MedianGradient(tau=0.0),
@@ -350,6 +359,9 @@ def test_refusals() -> None:
     ):
         with pytest.raises(UsageError):
             make()
+    for kind in (ClipNorm, ClipLayer):
+        with pytest.raises(UsageError, match="clip-value"):
+            kind(norm_type=math.inf)
 
 
 def test_other_modifiers_state_is_refused() -> None:

@@ -213,8 +213,17 @@ def has_shared(rule: type[Rule]) -> bool:
 
 @cache
 def structural_fields(owner: type) -> tuple[str, ...]:
-    """Return the names of the fields that choose the formula (those without a float in them)."""
-    return tuple(name for name, hint in hints(owner).items() if not _holds_float(hint))
+    """Return the names of the fields that choose the formula.
+
+    These are the ones without a float in them, and those with ``structural`` in their metadata,
+    whose numbers each have a kernel of their own.
+    """
+    fields = {field.name: field for field in dataclasses.fields(owner)}
+    return tuple(
+        name
+        for name, hint in hints(owner).items()
+        if not _holds_float(hint) or fields[name].metadata.get("structural")
+    )
 
 
 def unknown_hyper(owner: str, name: str, known: Mapping[str, Any]) -> UsageError:

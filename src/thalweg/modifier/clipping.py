@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import field
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_number
+from thalweg.core.errors import UsageError
 from thalweg.core.space import Log
 from thalweg.engine import Modifier, Numbers, State
 
@@ -54,11 +56,14 @@ class ClipNorm(
 ):
     r"""Clips the norm of all gradients together: ``g <- g min(1, max_norm / (|g| + 1e-6))``.
 
-    The norm is Euclidean, over every tensor of every group and process, so that the direction
-    stays. NaN or infinity anywhere in the gradient reaches every tensor.
+    The norm is ``|g| = (sum |g_i|^norm_type)^(1 / norm_type)``, Euclidean by default, over every
+    tensor of every group and process, so that the direction stays. NaN or infinity anywhere in
+    the gradient reaches every tensor.
 
     Args:
         max_norm: in the units of the gradient, > 0.
+        norm_type: as in `torch.nn.utils.clip_grad_norm_`, finite and at least 1. The largest
+            entry (infinity) is no sum and is not taken; `ClipValue` bounds entries.
 
     Reference: Pascanu et al., "On the difficulty of training recurrent neural networks", ICML
     2013, arXiv 1211.5063; the 1e-6 is torch's.
@@ -67,19 +72,27 @@ class ClipNorm(
     scope: ClassVar[Literal["all", "each"]] = "all"
 
     max_norm: float = 1.0
+    norm_type: float = field(default=2.0, metadata={"structural": True})
 
     def check(self) -> None:
-        """Refuse a norm that is not positive."""
+        """Refuse a norm that is not positive, and one that is no sum."""
         check_number(f"{self.slug}: max_norm", self.max_norm, "(0, inf]")
+        if self.norm_type == math.inf:
+            raise UsageError(
+                f"{self.slug}: norm_type must be finite, found inf: the largest entry is not "
+                "clipped by a sum; use clip-value, which bounds every entry"
+            )
+        check_number(f"{self.slug}: norm_type", self.norm_type, "[1, inf)")
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Mapping[str, Tensor]:
-        """Return the sum of squares."""
+        """Return the sum of powers."""
         del p, s, k
-        return {"square": (g * g).sum()}
+        powers = g * g if self.norm_type == 2 else g.abs() ** self.norm_type
+        return {"power": powers.sum()}
 
     def measured(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the factor."""
-        return _shrinking(math.sqrt(sums["square"]), self.max_norm)
+        return _shrinking(sums["power"] ** (1 / self.norm_type), self.max_norm)
 
     def gradient(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the clipped gradient."""
@@ -99,6 +112,7 @@ class ClipLayer(
 
     Args:
         max_norm: in the units of the gradient, > 0.
+        norm_type: of the norm, as for `ClipNorm`.
     """
 
     scope: ClassVar[Literal["all", "each"]] = "each"
