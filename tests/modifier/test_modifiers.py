@@ -4,6 +4,7 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -48,6 +49,8 @@ ALL: list[tuple[Modifier, ...]] = [
     (ClipLayer(max_norm=0.7),),
     (MedianGradient(tau=0.5),),
     (MedianGradient(tau=0.2, norm="l1"),),
+    (MedianGradient(tau=0.5, mu=0.3),),
+    (MedianGradient(tau=0.2, norm="l1", mu=0.4),),
     (L2Decay(),),
     (Cautious(),),
     (Cautious(scaling="count"),),
@@ -230,6 +233,57 @@ def test_median_of_all_tensors_together_moves_by_tau() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize(("tau", "mu"), [(0.3, 0.0), (0.3, 0.2), (0.5, 4.0), (0.1, 100.0)])
+def test_median_minimises_a_location_loss_near_the_estimate(
+    tau: float, mu: float, norm: str, way: str
+) -> None:
+    # Proximal point: argmin over m of tau huber(g - m) + |m - m_0|^2 / 2, searched along g - m_0.
+    def huber(z: np.ndarray) -> np.ndarray:
+        return np.where(z <= mu, z**2 / (2 * mu) if mu else 0.0, z - mu / 2)
+
+    modifier = MedianGradient(tau=tau, norm=norm, mu=mu)  # type: ignore[arg-type]
+    p = [torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in ((3,), (2, 2))]
+    optimizer = optim.SGD(p, lr=1.0, modifiers=[modifier], execution=way)
+    m, shares = np.zeros(7), np.linspace(0, 1, 200001)[:, None]
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        g = random.standard_normal(7) * 10.0 ** random.uniform(-1, 1)
+        p[0].grad, p[1].grad = torch.tensor(g[:3]), torch.tensor(g[3:].reshape(2, 2))
+        optimizer.step()
+        sizes = np.array([np.linalg.norm(g - m)]) if norm == "l2" else np.abs(g - m)
+        objective = tau * huber((1 - shares) * sizes) + (shares * sizes) ** 2 / 2
+        m = m + shares[objective.argmin(axis=0)][:, 0] * (g - m)
+        states = [optimizer.state[x]["median_gradient__median"].numpy().ravel() for x in p]
+        np.testing.assert_allclose(np.concatenate(states), m, rtol=0, atol=1e-4)
+        m = np.concatenate(states)
+
+
+def test_median_between_median_and_mean_is_momentum_for_a_wide_mu() -> None:
+    g, p = tensors(4), tensors(5)
+    for norm in ("l1", "l2"):
+        modifier = MedianGradient(tau=0.25 * 1e6, mu=0.75 * 1e6, norm=norm)  # type: ignore[arg-type]
+        for x, y in zip(moved(modifier, g, p, "compiled"), g, strict=True):
+            torch.testing.assert_close(x, 0.25 * y, rtol=0, atol=1e-14)
+
+
+def test_geometric_median_tracks_the_centre_of_heavy_tails() -> None:
+    # Gradients c + Student-t of 1.2 degrees, whose variance does not exist; the sample mean strays.
+    random = np.random.default_rng(3)
+    centre = np.array([1.0, -2.0, 0.5])
+    p = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = optim.SGD([p], lr=1e-9, modifiers=[MedianGradient(tau=0.01)])
+    found = []
+    for t in range(6000):
+        p.grad = torch.tensor(centre + random.standard_t(1.2, 3))
+        optimizer.step()
+        if t >= 1000:
+            found.append(optimizer.state[p]["median_gradient__median"].numpy().copy())
+    assert np.abs(np.array(found) - centre).max() < 0.4
+    np.testing.assert_allclose(np.mean(found, axis=0), centre, atol=0.1)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_decays(way: str) -> None:
     p = torch.tensor([2.0, -4.0], dtype=torch.float64)
     g = torch.tensor([1.0, 1.0], dtype=torch.float64)
@@ -354,6 +408,8 @@ def test_refusals() -> None:
         lambda: AdaptiveClip(eps=0.0),
         lambda: AdaptiveClip(clipping=0.0),
         lambda: MedianGradient(tau=0.0),
+        lambda: MedianGradient(mu=-0.1),
+        lambda: MedianGradient(mu=math.inf),
         lambda: ClipUpdate(limit=0.0),
         lambda: Cautious(scaling="max"),  # type: ignore[arg-type]
     ):

@@ -175,28 +175,39 @@ class MedianGradient(
         l2:  m <- m + min(1, tau / |g - m|) (g - m)      (geometric median, all tensors together)
         l1:  m <- m + min(max(g - m, -tau), tau)         (of each entry)
 
-    tau to infinity is the plain gradient. Clipping the gradient itself is the same with m
-    forgotten at every step.
+    With mu above 0 the loss is Huber's, quadratic up to the distance mu, and its proximal step is::
+
+        l2:  m <- m + tau / max(mu + tau, |g - m|) (g - m)
+        l1:  m <- m + min(max(tau / (mu + tau) (g - m), -tau), tau)
+
+    which lies between the median (mu = 0) and the mean: for a mu above all distances it is the
+    moving average with weight tau / (mu + tau). tau to infinity is the plain gradient. Clipping
+    the gradient itself is the same with m forgotten at every step.
 
     Args:
         tau: largest move of m, in the units of the gradient, > 0.
         norm: "l2" or "l1".
+        mu: distance up to which the loss is quadratic, in the units of the gradient, at least 0.
 
     State: ``median`` (m), like the parameter.
 
     Reference: Schaipp et al., "SGD with Clipping is Secretly Estimating the Median Gradient",
     2024, arXiv 2402.12828. No code of the authors for it was found; this follows the formulas as
-    they are generally stated.
+    they are generally stated, with Huber's step derived from them. The paper's other form, the
+    median of one batch's gradients sample by sample, is not here: an optimiser is given their
+    mean alone.
     """
 
     scope: ClassVar[Literal["all", "each"]] = "all"
 
     tau: float = 1.0
     norm: Literal["l2", "l1"] = "l2"
+    mu: float = 0.0
 
     def check(self) -> None:
-        """Refuse a tau that is not positive."""
+        """Refuse a tau that is not positive and a negative mu."""
         check_number("median-gradient: tau", self.tau, "(0, inf]")
+        check_number("median-gradient: mu", self.mu, "[0, inf)")
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
         """Return the estimate, zero."""
@@ -209,13 +220,16 @@ class MedianGradient(
         return {"square": (away * away).sum()}
 
     def measured(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Return how far to go towards the gradient; NaN if the distance is NaN."""
-        distance = math.sqrt(sums["square"])
-        return {"share": 1.0 if distance <= self.tau else self.tau / distance}
+        """Return how far to go towards the gradient, near it and now; NaN for a NaN distance."""
+        distance, near = math.sqrt(sums["square"]), 1 / (1 + self.mu / self.tau)
+        share = near if distance <= self.mu + self.tau else self.tau / distance
+        return {"near": near, "share": share}
 
     def gradient(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Move the estimate on and return it."""
         del p
         away = g - s.median
-        move = away * k.share if self.norm == "l2" else away.clamp(-k.tau, k.tau)
+        if self.norm == "l2":
+            return s.median.add_(away * k.share)
+        move = (away * k.near).clamp(-k.tau, k.tau)
         return s.median.add_(move)
