@@ -400,8 +400,36 @@ def test_induced_metric_rests_where_neither_loss_nor_slope_is_left() -> None:
     own.optimizer.step(lambda: 1.0)
     before = own.points[0]
     own.params[0].grad.zero_()
-    own.optimizer.step(lambda: 0.0)
+    own.optimizer.step(lambda: 1e-200)  # whose square is 0
     np.testing.assert_array_equal(own.points[0], before)
+
+
+@pytest.mark.parametrize("loss", [0.0, -1e-3, torch.tensor(-2.0), -math.inf])
+def test_induced_metric_of_the_logarithm_refuses_a_loss_that_has_none(loss: Any) -> None:
+    script = noise((3,), steps=3)
+    one, other = (Run("induced-metric", script.start(), form="log") for _ in range(2))
+
+    def step(own: Run, gradients: Arrays, value: Any) -> None:
+        own.params[0].grad = torch.tensor(gradients[0])
+        own.optimizer.step(lambda: value)
+
+    first, second, third = script.gradients()
+    step(one, first, 0.5)
+    step(other, first, 0.5)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="must not be 0 or negative"):
+            step(one, second, loss)
+    with pytest.raises(UsageError, match="must not be 0 or negative"):
+        Run("induced-metric", [VECTOR], form="log").optimizer.step(lambda: loss)
+    step(one, third, 0.3)
+    step(other, third, 0.3)
+    np.testing.assert_array_equal(one.points[0], other.points[0])
+    step(one, third, math.nan)
+    assert np.isnan(one.points[0]).all()
+    for form in ("plain", "rms"):
+        own = Run("induced-metric", script.start(), form=form)
+        step(own, first, loss)
+        assert not np.array_equal(own.points[0], script.start()[0])
 
 
 def test_induced_metric_keeps_a_mean_square_in_the_rms_form_alone() -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from thalweg.core.errors import UsageError
 from thalweg.core.space import Log
 from thalweg.engine import Numbers, Rule, RuleOptimizer, State
+from thalweg.engine.plan import Gradients
 from thalweg.engine.rule import require
 
 
@@ -107,9 +110,9 @@ class InducedMetric(
         p <- (1 - lr weight_decay) p - lr m' / (1 + q')
 
     "log" takes the graph of the logarithm of the loss L: the factor is ``L / (L^2 + q')``, and
-    ``step`` needs a closure. "rms" has RMSprop's metric in place of I: with r the mean square of
-    g, corrected, ``|g|^2`` is ``sum g^2 / (sqrt(r) + eps)`` and m' is divided by
-    ``sqrt(r) + eps``.
+    ``step`` needs a closure, whose loss must be positive. "rms" has RMSprop's metric in place of
+    I: with r the mean square of g, corrected, ``|g|^2`` is ``sum g^2 / (sqrt(r) + eps)`` and m' is
+    divided by ``sqrt(r) + eps``.
 
     When to use: training that is spoilt by sudden steep gradients: the factor is a smooth
     clipping, with no step longer than ``lr / (2 sqrt(xi))`` without the two means.
@@ -133,3 +136,18 @@ class InducedMetric(
     all groups together; their PyTorch code works for one group only, and rounds the loss to
     float32.
     """
+
+    def _advance(
+        self,
+        gradients: Gradients | None = None,
+        extras: Mapping[str, Gradients] = MappingProxyType({}),
+        loss: Any = None,
+    ) -> None:
+        logarithmic = any(group["form"] == "log" for group in self.param_groups)
+        if logarithmic and loss is not None and float(loss) <= 0:
+            raise UsageError(
+                f'InducedMetric: form="log" takes the logarithm of the loss, which must not be 0 '
+                f"or negative, found {float(loss):g}; add a constant to the loss, or take another "
+                "form"
+            )
+        super()._advance(gradients, extras, loss)
