@@ -119,3 +119,49 @@ def test_eg_plus_minus_refuses_weights_that_do_not_fit() -> None:
     assert torch.equal(p.detach(), torch.full((2, 10), 1.5))
     with pytest.raises(UsageError, match="positive"):
         optim.EGPlusMinus([p], u_scaling=0.0)
+    with pytest.raises(UsageError, match="entropy"):
+        optim.EGPlusMinus([p], entropy=-0.1)
+
+
+@pytest.mark.parametrize("entropy", [0.0, 0.3])
+def test_eg_plus_minus_step_minimises_what_it_says(entropy: float) -> None:
+    # Of lr <g, a - b> + KL(x | x before) + entropy sum(x log x) over the parts x = (a, b) of one
+    # neuron with a given sum, the slopes at the minimum are all the same.
+    rng = np.random.default_rng(0)
+    own = Run("eg-plus-minus", [rng.standard_normal((2, 4))], lr=0.2, u_scaling=30.0)
+    for group in own.optimizer.param_groups:
+        group["entropy"] = entropy
+    own.step([rng.standard_normal((2, 4))])
+    for _ in range(3):
+        before, g = np.concatenate(own.state(), axis=1), rng.standard_normal((2, 4))
+        own.step([g])
+        after = np.concatenate(own.state(), axis=1)
+        slope = 0.2 * np.concatenate([g, -g], axis=1)
+        slope += np.log(after / before) + entropy * np.log(after)
+        np.testing.assert_allclose(slope, slope[:, :1] * np.ones(8), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(after.sum(1), 30.0, rtol=1e-7)
+
+
+def test_eg_plus_minus_draws_parts_together_by_their_entropy() -> None:
+    rng = np.random.default_rng(0)
+    own = Run("eg-plus-minus", [rng.standard_normal((3, 4))], u_scaling=40.0, entropy=0.25)
+    own.step([np.zeros((3, 4))])
+    a, b = own.state()
+    for _ in range(6):
+        own.step([np.zeros((3, 4))])
+    later_a, later_b = own.state()
+    np.testing.assert_allclose(np.log(later_a / later_b), np.log(a / b) / 1.25**6, rtol=1e-12)
+
+
+def test_eg_plus_minus_leaves_biases_to_another_rule_by_a_group() -> None:
+    layer = torch.nn.Linear(3, 2).double()
+    biases = {"params": [layer.bias], "rule": "sgd", "lr": 0.1}
+    optimizer = optim.EGPlusMinus([{"params": [layer.weight]}, biases], lr=0.01)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    for _ in range(2):
+        layer.weight.grad, layer.bias.grad = torch.ones_like(weight), torch.ones_like(bias)
+        optimizer.step()
+    torch.testing.assert_close(layer.bias.detach(), bias - 0.2, rtol=0, atol=1e-15)
+    a, b = (optimizer.state[layer.weight][name] for name in ("positive", "negative"))
+    torch.testing.assert_close((a + b).sum(1), torch.full((2,), 100.0).double(), rtol=1e-7, atol=0)
+    assert (layer.weight.detach() < weight).all()

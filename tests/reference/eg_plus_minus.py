@@ -16,6 +16,7 @@ def eg_plus_minus(
     lr: float = 0.04,
     u_scaling: float = 100.0,
     count_bias: bool = False,
+    entropy: float = 0.0,
     weight_decay: float = 0.0,
 ) -> Iterator[Step]:
     """Each row of [log a, log b] moves against [g, -g]; then a softmax times U, but for 1e-7."""
@@ -32,6 +33,7 @@ def eg_plus_minus(
             slope = (g + weight_decay * theta[i]).reshape(len(logs[i]), -1)
             if t > 1:
                 logs[i] = logs[i] - lr * np.concatenate([slope, -slope], axis=1)
+                logs[i] = logs[i] / (1 + entropy)
             z = np.exp(logs[i]).sum(axis=1, keepdims=True)
             logs[i] = logs[i] - np.log(z + 1e-7) + np.log(u_scaling)
             a, b = np.split(np.exp(logs[i]), 2, axis=1)
@@ -48,6 +50,12 @@ SETTINGS = [
     ),
     Setting(
         "eg-plus-minus", "biased", {"lr": 0.01, "u_scaling": 60.0, "count_bias": True}, _SHAPES
+    ),
+    Setting(
+        "eg-plus-minus",
+        "regularised",
+        {"lr": 0.03, "u_scaling": 40.0, "entropy": 0.2, "weight_decay": 0.1},
+        _SHAPES,
     ),
 ]
 GOLDEN = [

@@ -22,11 +22,13 @@ class EGPlusMinusRule(Rule):
     lr: float = 0.04
     u_scaling: float = 100.0
     count_bias: bool = False
+    entropy: float = 0.0
 
     def check(self) -> None:
-        """Refuse a total that is not positive."""
+        """Refuse a total that is not positive, and a negative regularisation."""
         super().check()
         require(self, "u_scaling", self.u_scaling > 0, "positive")
+        require(self, "entropy", self.entropy >= 0, "at least 0")
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
         """Return both parts, whose difference is the parameter; refuse weights too large."""
@@ -43,8 +45,12 @@ class EGPlusMinusRule(Rule):
         return {"positive": (share + w) / 2, "negative": (share - w) / 2}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the total of a neuron, and the rate, which is 0 at the first step."""
-        return {"total": self.u_scaling, "rate": self.lr if t > 1 else 0.0}
+        """Return the total of a neuron, and what the first step, which moves nothing, leaves out.
+
+        These are the rate and the power of the parts that the entropy leaves.
+        """
+        power = 1 / (1 + self.entropy) if t > 1 else 1.0
+        return {"total": self.u_scaling, "rate": power * self.lr if t > 1 else 0.0, "power": power}
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
         """Return 1 and 0: `update` returns the whole movement."""
@@ -56,8 +62,8 @@ class EGPlusMinusRule(Rule):
         if k.lr == 0:
             return torch.zeros_like(whole)
         gradient = _neurons(gathered(g) + whole * k.weight_decay).to(s.positive.dtype)
-        plus = s.positive.mul_(torch.exp(gradient * -k.rate))
-        minus = s.negative.mul_(torch.exp(gradient * k.rate))
+        plus = s.positive.pow_(k.power).mul_(torch.exp(gradient * -k.rate))
+        minus = s.negative.pow_(k.power).mul_(torch.exp(gradient * k.rate))
         total = ((plus + minus).sum(1, keepdim=True) + 1e-7) / k.total
         return whole - (plus.div_(total) - minus.div_(total)).to(p.dtype).reshape(whole.shape)
 
@@ -85,7 +91,17 @@ class EGPlusMinus(
         p  = a - b
 
     with ``a + b = U / n`` for each of n weights at the start. The first call puts the weights onto
-    this set and uses no gradient.
+    this set and uses no gradient. With ``entropy`` e above 0, each step minimises ``e sum(a log a +
+    b log b)`` too, which draws a neuron's parts towards each other::
+
+        a <- (a exp(-lr g))^(1 / (1 + e)),   b <- (b exp(lr g))^(1 / (1 + e))       before Z
+
+    A rule sees one tensor at a time, so that a bias vector is a neuron of its own with the total U,
+    and does not share the totals of the neurons that it belongs to, as it does in the paper. For
+    that, let the layer have no bias and append a constant input of 1, whose column of the weight
+    is the bias; or give biases to another rule by a parameter group of their own::
+
+        EGPlusMinus([{"params": weights}, {"params": biases, "rule": "sgd", "lr": 0.1}])
 
     Args:
         params: see `RuleOptimizer`.
@@ -93,6 +109,7 @@ class EGPlusMinus(
         u_scaling: U, which bounds the weights: none of n may begin at U / n or above.
         count_bias: begin with ``a + b = U / (n + 1)``, which the first normalisation undoes by
             multiplying all weights by (n + 1) / n.
+        entropy: weight of the regularisation towards equal parts, per step, at least 0; by group.
         weight_decay: coupled (L2).
 
     State: ``positive`` (a) and ``negative`` (b), float32 at least, a row for each neuron.
@@ -101,7 +118,8 @@ class EGPlusMinus(
     cost; networks as an experiment.
 
     Reference: Kivinen & Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear
-    Predictors", Information and Computation 1997; constants as in third-party code for networks,
-    which always counts a bias ("bootstrap") whether the layer has one or not, and shares a
-    neuron's total with it.
+    Predictors", Information and Computation 1997; constants and the entropy's step as in
+    third-party code for networks, which always counts a bias ("bootstrap") whether the layer has
+    one or not, and lets it share the neuron's total. That code's L1 regularisation multiplies all
+    of a neuron's weights by one factor; it is left out, for the normalisation undoes it.
     """
