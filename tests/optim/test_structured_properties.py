@@ -116,6 +116,50 @@ def test_prodigy_waits_for_a_gradient() -> None:
     np.testing.assert_array_equal(own.step([np.ones(3)]), fresh)
 
 
+@pytest.mark.parametrize("safeguard", [False, True])
+@pytest.mark.parametrize("execution", ["loop", "foreach", "compiled"])
+def test_prodigy_does_not_see_a_step_without_a_learning_rate(
+    execution: str, safeguard: bool
+) -> None:
+    setting = noise((5,), (3, 2), steps=20, drift=3.0)
+    script = setting.gradients()
+    hyper: dict[str, Any] = {"d0": 1e-2, "safeguard_warmup": safeguard, "weight_decay": 0.1}
+    hyper |= {"use_bias_correction": True, "d_coef": 8.0, "execution": execution}
+    own = Run("prodigy", setting.start(), lr=lambda t: 0.0 if t in (1, 6) else 0.8, **hyper)
+    path = [own.step(gradients) for gradients in (script[3], *script[:4], script[7], *script[4:])]
+    np.testing.assert_array_equal(path[0][1], setting.start()[1])
+    assert_paths([path[5]], [path[4]], 0)
+    expected = Run("prodigy", setting.start(), lr=0.8, **hyper)
+    assert_paths([*path[1:5], *path[6:]], [expected.step(one) for one in script], 0)
+    assert own.optimizer.param_groups[0]["d"] == expected.optimizer.param_groups[0]["d"] > 0.01
+    for i in (0, 1):
+        for a, b in zip(own.state(i), expected.state(i), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("safeguard", [False, True])
+def test_prodigy_leaves_a_frozen_group_out(safeguard: bool) -> None:
+    setting = noise((5,), (3, 2), steps=20, drift=1.5)
+    script, (start, frozen) = setting.gradients(), setting.start()
+    hyper: dict[str, Any] = {"d0": 1e-2, "safeguard_warmup": safeguard}
+    alone = Run("prodigy", [start], **hyper)
+    params = parameters([start, frozen])
+    resting: dict[str, Any] = {"params": params[1:], "lr": 0.0, "eps": 0.0, "weight_decay": 0.1}
+    groups = [{"params": params[:1]}, resting]
+    optimizer = optim.Prodigy(groups, execution="loop", **hyper)
+    for gradients in script:
+        feed(params, gradients)
+        optimizer.step()
+        np.testing.assert_array_equal(alone.step(gradients[:1])[0], params[0].detach().numpy())
+        np.testing.assert_array_equal(params[1].detach().numpy(), frozen)
+        for name in ("d", "d_max", "d_numerator", "k"):
+            expected = alone.optimizer.param_groups[0][name]
+            assert [group[name] for group in optimizer.param_groups] == [expected] * 2
+    assert expected == 21
+    for name in ("exp_avg", "exp_avg_sq", "s"):
+        assert not optimizer.state[params[1]][name].any()
+
+
 def test_prodigy_counts_from_the_first_gradient() -> None:
     hyper: dict[str, Any] = {"use_bias_correction": True, "d0": 1e-2}
     own, fresh = Run("prodigy", [VECTOR], **hyper), Run("prodigy", [VECTOR], **hyper)

@@ -1,18 +1,19 @@
 """Prodigy (Mishchenko and Defazio 2024, arXiv 2306.06101), Adam form."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from reference.loop import Arrays, Gradient, Step, copies, zeros
+from reference.settings import Setting
 
 
 def prodigy(
     start: Arrays,
     gradient: Gradient,
     *,
-    lr: float = 1.0,
+    lr: float | Callable[[int], float] = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     beta3: float | None = None,
     eps: float = 1e-8,
@@ -27,7 +28,8 @@ def prodigy(
     """One estimate d of the distance to the solution, over all tensors, scales Adam's step.
 
     The gradients' products with x0 - theta, weighted by d, are summed to a numerator, the
-    gradients themselves to s; d_coef numerator / ||s||_1 bounds the distance from below.
+    gradients themselves to s; d_coef numerator / ||s||_1 bounds the distance from below. Calls
+    with a learning rate of 0 are skipped. lr may be a function of the call.
     """
     b1, b2 = betas
     b3 = math.sqrt(b2) if beta3 is None else beta3
@@ -37,8 +39,12 @@ def prodigy(
     calls, t = 0, 1
     while True:
         calls += 1
+        eta = lr(calls) if callable(lr) else lr
+        if eta == 0:
+            yield Step(copies(theta), {"d": d})
+            continue
         correction = math.sqrt(1 - b2**t) / (1 - b1**t) if use_bias_correction else 1.0
-        dlr = d * lr * correction
+        dlr = d * eta * correction
         gradients = copies(gradient(calls, theta))
         product, denominator = 0.0, 0.0
         for i, g in enumerate(gradients):
@@ -63,4 +69,29 @@ def prodigy(
         yield Step(copies(theta), {"d": d})
 
 
+def _in_bursts(t: int) -> float:
+    return 0.0 if t <= 2 or t in (8, 15, 16) else 0.9 - 0.01 * t
+
+
 REFERENCES = {"prodigy": prodigy}
+
+SETTINGS = [
+    Setting(
+        "prodigy",
+        "resting",
+        {
+            "lr": _in_bursts,
+            "betas": (0.8, 0.9),
+            "use_bias_correction": True,
+            "d0": 1e-2,
+            "weight_decay": 0.1,
+        },
+        drift=1.5,
+    ),
+    Setting(
+        "prodigy",
+        "resting-guarded",
+        {"lr": _in_bursts, "betas": (0.9, 0.95), "safeguard_warmup": True, "d0": 1e-2, "eps": 0.1},
+        drift=1.5,
+    ),
+]

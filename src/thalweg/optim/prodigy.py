@@ -56,32 +56,46 @@ class ProdigyRule(Rule):
         }
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the betas, eps and d0."""
+        """Return the betas, what state keeps of itself, which is all at lr = 0, eps and d0."""
         del t
         beta1, beta2 = self.betas
-        beta3 = beta2**0.5 if self.beta3 is None else self.beta3
-        return {"beta1": beta1, "beta2": beta2, "beta3": beta3, "eps": self.eps, "d0": self.d0}
+        moves = self.lr > 0
+        return {
+            "beta1": beta1,
+            "beta2": beta2,
+            "keep1": beta1 if moves else 1.0,
+            "keep2": beta2 if moves else 1.0,
+            "keep3": self._beta3() if moves else 1.0,
+            "eps": self.eps if moves else 1.0,  # where nothing moves, 0 / 0 must not
+            "moves": float(moves),
+            "d0": self.d0,
+        }
+
+    def _beta3(self) -> float:
+        return self.betas[1] ** 0.5 if self.beta3 is None else self.beta3
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
-        """Return <g, p0 - p> and |s_next|_1, both scaled as the paper's code has them."""
+        """Return <g, p0 - p> and |s_next|_1, scaled as the authors' code has them; 0 at lr = 0."""
         g = self._decayed(g, p, k)
         relative = k.d / k.d0
         rate = self._rate(k, k.k)
-        moved = s.s * k.beta3 + g * self._weight(relative * k.d, rate)
+        moved = s.s * k.keep3 + g * self._weight(relative * k.d, rate, k)
         return {
             "numerator": (g * (s.p0 - p) * (relative * k.d * rate)).sum(),
-            "denominator": moved.abs().sum(),
+            "denominator": (moved.abs() * k.moves).sum(),
         }
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
-        """Estimate the distance anew; it never shrinks. Without any gradient yet, stand still."""
-        beta3 = self.betas[1] ** 0.5 if self.beta3 is None else self.beta3
+        """Estimate the distance anew; it never shrinks.
+
+        Stand still without any gradient yet, and where lr is 0 in all groups.
+        """
         if measured["denominator"] == 0:
             shared["d_last"] = 0.0
             return
         shared["d_last"], shared["k_last"] = shared["d"], shared["k"]
         shared["k"] += 1
-        shared["d_numerator"] = beta3 * shared["d_numerator"] + measured["numerator"]
+        shared["d_numerator"] = self._beta3() * shared["d_numerator"] + measured["numerator"]
         estimate = self.d_coef * shared["d_numerator"] / measured["denominator"]
         # Written with the estimate first, so that a NaN is carried on rather than dropped.
         if shared["d"] == self.d0:
@@ -98,9 +112,9 @@ class ProdigyRule(Rule):
         """Return m / (sqrt(v) + d eps), with the new d."""
         g = self._decayed(g, p, k)
         d = k.d_last
-        s.s.mul_(k.beta3).add_(g * self._weight(d / k.d0 * d, self._rate(k, k.k_last)))
-        m = s.exp_avg.mul_(k.beta1).add_(g * (d * (1 - k.beta1)))
-        v = s.exp_avg_sq.mul_(k.beta2).add_(g * g * (d * d * (1 - k.beta2)))
+        s.s.mul_(k.keep3).add_(g * self._weight(d / k.d0 * d, self._rate(k, k.k_last), k))
+        m = s.exp_avg.mul_(k.keep1).add_(g * (d * (1 - k.keep1)))
+        v = s.exp_avg_sq.mul_(k.keep2).add_(g * g * (d * d * (1 - k.keep2)))
         return m / (v.sqrt() + k.d * k.eps)
 
     def _decayed(self, g: Tensor, p: Tensor, k: Numbers) -> Tensor:
@@ -112,8 +126,8 @@ class ProdigyRule(Rule):
             return k.lr
         return k.lr * (1 - k.beta2**step) ** 0.5 / (1 - k.beta1**step)
 
-    def _weight(self, scaled: float, rate: float) -> float:
-        return scaled if self.safeguard_warmup else scaled * rate
+    def _weight(self, scaled: float, rate: float, k: Numbers) -> float:
+        return scaled * (k.moves if self.safeguard_warmup else rate)
 
 
 class Prodigy(
@@ -132,10 +146,15 @@ class Prodigy(
         s <- beta3 s + (d / d0) d rate g
         m <- beta1 m + (1 - beta1) d g
         v <- beta2 v + (1 - beta2) d^2 g^2
-        d' = min(max(d_max, d_coef N / sum |s|_1), growth_rate d)
+        e  = d_coef N / sum |s|_1
+        d' = max(d0, e) while d = d0, then min(max(d_max, e), growth_rate d)
         p <- (1 - d rate weight_decay) p - d rate m / (sqrt(v) + d' eps)
 
-    Leave lr at 1 and give it a schedule. Rescaling the loss does not change the path.
+    where d_max is the largest e so far. Leave lr at 1 and give it a schedule. Rescaling the loss
+    does not change the path.
+
+    A tensor whose lr is 0 rests: it and its state stay as they are, and the sums do without it. A
+    step with lr = 0 in all groups is as if it had not been.
 
     Args:
         params: see `RuleOptimizer`.
@@ -148,7 +167,7 @@ class Prodigy(
         safeguard_warmup: leave lr out of s, for runs with a warm-up.
         d0: first estimate, below the true distance.
         d_coef: multiplies every estimate.
-        growth_rate: bound on the growth of d in one step.
+        growth_rate: bound on the growth of d in one step, but for its first leap from d0.
         weight_decay: see ``decouple``.
 
     State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``s``, ``p0``, like the parameter; in each group
@@ -157,5 +176,9 @@ class Prodigy(
 
     Reference: Mishchenko & Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
     ICML 2024, arXiv 2306.06101; the recursions are those of the authors' code, whose scaling by
-    d / d0 and missing factors 1 - beta3 leave the paper's quotient unchanged.
+    d / d0 and missing factors 1 - beta3 leave the paper's quotient unchanged. In the authors' code
+    a group whose lr is 0 beside others still decays and moves by what its mean holds; here it
+    rests. Its ``slice_p``, sums over every p-th entry of a tensor to save memory, is left out: what
+    they need is stored apart from the parameter's entries, and a formula for one entry cannot
+    read it.
     """
