@@ -1,5 +1,6 @@
 """What the papers of the parameter-free, averaged and accelerated rules say that they do."""
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rule_runs import Run, assert_paths, noise, path_of
+from rule_runs import Run, assert_paths, feed, noise, parameters, path_of
 
 from reference import REFERENCES, run
 from reference.loop import Arrays
@@ -202,13 +203,78 @@ def test_dadapt_sgd_stays_below_the_distance_of_a_convex_problem() -> None:
         assert 1e-2 < d[-1] <= np.linalg.norm(start)
 
 
-def test_dadapt_sgd_waits_for_a_learning_rate() -> None:
-    script = noise((3,), steps=8, drift=1.0).gradients()
-    own = Run("dadapt-sgd", [VECTOR], d0=1e-2, lr=lambda t: 0.0 if t <= 2 else 1.0)
-    for gradients in script[:2]:
-        np.testing.assert_array_equal(own.step([100 * gradients[0]])[0], VECTOR)
-    path = [own.step(gradients) for gradients in script]
-    assert_paths(path, path_of("dadapt-sgd", script, [VECTOR], d0=1e-2), 1e-15)
+RESTING = [
+    ("dadapt-sgd", {"momentum": 0.6}),
+    ("dadapt-adam", {"use_bias_correction": True}),
+    ("dadapt-adam", {"weight_decay": 0.1, "decouple": True}),
+    ("dadapt-lion", {"weight_decay": 0.1}),
+    ("dadapt-adagrad", {"momentum": 0.6, "growth_rate": 1.2}),
+]
+
+
+@pytest.mark.parametrize("execution", ["loop", "foreach", "compiled"])
+@pytest.mark.parametrize(("rule", "hyper"), RESTING)
+def test_dadapt_does_not_see_a_step_without_a_learning_rate(
+    rule: str, hyper: dict[str, Any], execution: str
+) -> None:
+    setting = noise((5,), (3, 2), steps=20, drift=3.0)
+    script = setting.gradients()
+    hyper = {"d0": 0.1, "execution": execution, **hyper}
+    own = Run(rule, setting.start(), lr=lambda t: 0.0 if t in (1, 6) else 0.8, **hyper)
+    path = [own.step(gradients) for gradients in (script[3], *script[:4], script[7], *script[4:])]
+    assert_paths([path[0], path[5]], [setting.start(), path[4]], 0)
+    expected = Run(rule, setting.start(), lr=0.8, **hyper)
+    assert_paths([*path[1:5], *path[6:]], [expected.step(one) for one in script], 0)
+    assert own.optimizer.param_groups[0]["d"] == expected.optimizer.param_groups[0]["d"] > 0.1
+    for i in (0, 1):
+        for a, b in zip(own.state(i), expected.state(i), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("rule", "hyper"), RESTING)
+def test_dadapt_leaves_a_frozen_group_out(rule: str, hyper: dict[str, Any]) -> None:
+    setting = noise((5,), (3, 2), steps=20, drift=3.0)
+    script, (start, frozen) = setting.gradients(), setting.start()
+    alone = Run(rule, [start], d0=0.1, **hyper)
+    params = parameters([start, frozen])
+    resting: dict[str, Any] = {"params": params[1:], "lr": 0.0}
+    if rule == "dadapt-adam":
+        resting["eps"] = 0.0
+    hyper = {"d0": 0.1, "execution": "loop", **hyper}
+    optimizer = optim.create(rule, [{"params": params[:1]}, resting], **hyper)
+    for gradients in script:
+        feed(params, gradients)
+        optimizer.step()
+        found = [p.detach().numpy() for p in params]
+        assert_paths([found], [[*alone.step(gradients[:1]), frozen]], 0)
+        distances = [group["d"] for group in optimizer.param_groups]
+        assert distances == [alone.optimizer.param_groups[0]["d"]] * 2
+    assert distances[0] > 0.1
+
+
+@pytest.mark.parametrize(("rule", "hyper"), RESTING)
+def test_dadapt_rests_where_the_learning_rate_falls_to_zero(
+    rule: str, hyper: dict[str, Any]
+) -> None:
+    setting = noise((5,), (3, 2), steps=12, drift=3.0)
+    params = parameters(setting.start())
+    groups: list[dict[str, Any]] = [{"params": [p]} for p in params]
+    optimizer = optim.create(rule, groups, d0=0.1, **hyper)
+    for t, gradients in enumerate(setting.gradients(), start=1):
+        if t == 6:
+            optimizer.param_groups[1]["lr"] = 0.0
+            kept = copy.deepcopy([params[1], optimizer.state[params[1]]])
+        before = [p.detach().clone() for p in params]
+        feed(params, gradients)
+        optimizer.step()
+        assert not torch.equal(before[0], params[0])
+        if t >= 6:
+            assert torch.equal(before[1], params[1])
+    after = optimizer.state[params[1]]
+    names = [name for name, value in kept[1].items() if isinstance(value, torch.Tensor)]
+    assert len(names) >= 2
+    for name in set(names) - {"step"}:
+        assert torch.equal(after[name], kept[1][name]), name
 
 
 def test_dadapt_sgd_survives_a_sum_of_exactly_zero() -> None:

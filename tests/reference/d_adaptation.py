@@ -1,7 +1,10 @@
-"""D-Adaptation (Defazio and Mishchenko 2023, arXiv 2301.07733): SGD, Adam, AdaGrad and Lion."""
+"""D-Adaptation (Defazio and Mishchenko 2023, arXiv 2301.07733): SGD, Adam, AdaGrad and Lion.
+
+A call whose learning rate is 0 is skipped; lr may be a function of the call.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -22,7 +25,7 @@ def dadapt_sgd(
     start: Arrays,
     gradient: Gradient,
     *,
-    lr: float = 1.0,
+    lr: float | Callable[[int], float] = 1.0,
     momentum: float = 0.0,
     d0: float = 1e-6,
     growth_rate: float = math.inf,
@@ -37,10 +40,14 @@ def dadapt_sgd(
     t = 0
     while True:
         t += 1
+        eta = lr(t) if callable(lr) else lr
+        if eta == 0:
+            yield Step(copies(theta), {"d": d})
+            continue
         g = [a + weight_decay * x for a, x in zip(gradient(t, theta), theta, strict=True)]
         first = first or math.sqrt(_inner(g, g))
         if first > 0:
-            weight = d * lr / first
+            weight = d * eta / first
             numerator += weight * _inner(g, s)
             s = [a + weight * b for a, b in zip(s, g, strict=True)]
             bound = 2 * numerator / math.sqrt(_inner(s, s))
@@ -56,7 +63,7 @@ def dadapt_adam(
     start: Arrays,
     gradient: Gradient,
     *,
-    lr: float = 1.0,
+    lr: float | Callable[[int], float] = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     decouple: bool = False,
@@ -73,7 +80,11 @@ def dadapt_adam(
     calls, t = 0, 1
     while True:
         calls += 1
-        rate = d * lr
+        eta = lr(calls) if callable(lr) else lr
+        if eta == 0:
+            yield Step(copies(theta), {"d": d})
+            continue
+        rate = d * eta
         if use_bias_correction:
             rate *= math.sqrt(1 - b2**t) / (1 - b1**t)
         g = copies(gradient(calls, theta))
@@ -99,7 +110,7 @@ def dadapt_lion(
     start: Arrays,
     gradient: Gradient,
     *,
-    lr: float = 1.0,
+    lr: float | Callable[[int], float] = 1.0,
     betas: tuple[float, float] = (0.9, 0.99),
     d0: float = 1e-6,
     growth_rate: float = math.inf,
@@ -113,7 +124,11 @@ def dadapt_lion(
     t = 0
     while True:
         t += 1
-        rate = d * lr
+        eta = lr(t) if callable(lr) else lr
+        if eta == 0:
+            yield Step(copies(theta), {"d": d})
+            continue
+        rate = d * eta
         g = gradient(t, theta)
         u = [np.sign(b1 * a + (1 - b1) * b) for a, b in zip(m, g, strict=True)]
         product = rate * _inner(u, s)
@@ -132,7 +147,7 @@ def dadapt_adagrad(
     start: Arrays,
     gradient: Gradient,
     *,
-    lr: float = 1.0,
+    lr: float | Callable[[int], float] = 1.0,
     momentum: float = 0.0,
     eps: float = 1e-6,
     d0: float = 1e-6,
@@ -146,18 +161,26 @@ def dadapt_adagrad(
     t = 0
     while True:
         t += 1
+        eta = lr(t) if callable(lr) else lr
+        if eta == 0:
+            yield Step(copies(theta), {"d": d})
+            continue
         moved = 0.0
         for i, g in enumerate(gradient(t, theta)):
             g = g + weight_decay * theta[i]
             total[i] = total[i] + g**2
             root = np.sqrt(total[i]) + eps
-            s[i] = s[i] + d * lr * g
-            steps += (d * lr) ** 2 * float(np.sum(g**2 / root))
+            s[i] = s[i] + d * eta * g
+            steps += (d * eta) ** 2 * float(np.sum(g**2 / root))
             moved += float(np.sum(s[i] ** 2 / root))
             theta[i] = momentum * theta[i] + (1 - momentum) * (x0[i] - s[i] / root)
         if _norm1(s) > 0:
             d = max(d, min((moved - steps) / _norm1(s), growth_rate * d))
         yield Step(copies(theta), {"d": d})
+
+
+def _in_bursts(t: int) -> float:
+    return 0.0 if t <= 2 or t in (8, 15, 16) else 0.9 - 0.01 * t
 
 
 REFERENCES = {
@@ -181,6 +204,42 @@ SETTINGS = [
         {"lr": 1.2, "d0": 1e-3, "growth_rate": 1.3},
         drift=2.0,
         steps=40,
+    ),
+    Setting(
+        "dadapt-sgd",
+        "resting",
+        {"lr": _in_bursts, "momentum": 0.6, "d0": 1e-2, "weight_decay": 0.1},
+        drift=1.5,
+    ),
+    Setting(
+        "dadapt-adam",
+        "resting",
+        {
+            "lr": _in_bursts,
+            "betas": (0.8, 0.9),
+            "use_bias_correction": True,
+            "d0": 1e-2,
+            "weight_decay": 0.1,
+        },
+        drift=1.5,
+    ),
+    Setting(
+        "dadapt-lion",
+        "resting",
+        {"lr": _in_bursts, "betas": (0.8, 0.9), "d0": 0.05, "weight_decay": 0.1},
+        drift=1.5,
+    ),
+    Setting(
+        "dadapt-adagrad",
+        "resting",
+        {
+            "lr": _in_bursts,
+            "momentum": 0.6,
+            "d0": 0.1,
+            "growth_rate": 1.2,
+            "weight_decay": 0.1,
+        },
+        drift=3.0,
     ),
     Setting(
         "dadapt-adam",

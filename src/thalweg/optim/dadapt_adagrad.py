@@ -34,20 +34,22 @@ class DAdaptAdaGradRule(DAdaptation):
         return {**start, "sum": torch.full_like(p, 1e-6)}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the momentum and eps."""
+        """Return the share of the old point, which is all at lr = 0, and eps."""
         del t
-        return {"momentum": self.momentum, "eps": self.eps}
+        moves = self.lr > 0
+        momentum = self.momentum if moves else 1.0
+        return {"momentum": momentum, "eps": self.eps, "moves": float(moves)}
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
-        """Return the squares of the step and of the next s, in AdaGrad's metric, and |s|_1."""
+        """Return the squares of the step and the next s, by AdaGrad's metric, and |s|_1; or 0."""
         g = g + p * k.weight_decay
         root = (s.sum + g * g).sqrt() + k.eps
         step = g * (k.d * k.lr)
         moved = s.s + step
         return {
             "step": (step * step / root).sum(),
-            "moved": (moved * moved / root).sum(),
-            "denominator": moved.abs().sum(),
+            "moved": (moved * moved / root * k.moves).sum(),
+            "denominator": (moved.abs() * k.moves).sum(),
         }
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
@@ -65,7 +67,7 @@ class DAdaptAdaGradRule(DAdaptation):
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the way to z = x0 - s / root, shortened by momentum."""
         g = g + p * k.weight_decay
-        root = s.sum.add_(g * g).sqrt() + k.eps
+        root = s.sum.add_(g * g * k.moves).sqrt() + k.eps
         z = s.x0 - s.s.add_(g * (k.d_last * k.lr)) / root
         return (p - z) * (1 - k.momentum)
 
@@ -91,6 +93,9 @@ class DAdaptAdaGrad(
 
     d never shrinks.
 
+    A tensor whose lr is 0 rests: it and its state stay as they are, and the sums do without it. A
+    step with lr = 0 in all groups is as if it had not been.
+
     When to use: sparse or convex problems that AdaGrad serves well; its d grows more slowly than
     that of `DAdaptAdam`, which its authors prefer. Leave lr at 1 and give it a schedule.
 
@@ -107,5 +112,5 @@ class DAdaptAdaGrad(
     numbers ``d``, ``d_last`` and ``numerator`` (B).
 
     Reference: Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", ICML 2023,
-    arXiv 2301.07733; defaults and order of the authors' code.
+    arXiv 2301.07733; defaults and order of the authors' code, which has a + g^2 at lr = 0 too.
     """

@@ -28,32 +28,41 @@ class DAdaptAdamRule(AveragedDAdaptation):
         return {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq", "s")}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the betas, eps and the decay of the sum."""
+        """Return the betas, what state keeps of itself, which is all at lr = 0, and eps."""
         del t
         beta1, beta2 = self.betas
-        return {"beta1": beta1, "beta2": beta2, "eps": self.eps, "q": beta2**0.5}
+        moves = self.lr > 0
+        return {
+            "beta1": beta1,
+            "beta2": beta2,
+            "keep1": beta1 if moves else 1.0,
+            "keep2": beta2 if moves else 1.0,
+            "q": beta2**0.5 if moves else 1.0,
+            "eps": self.eps if moves else 1.0,  # where nothing moves, 0 / 0 must not
+            "moves": float(moves),
+        }
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
-        """Return the product of the step with s, in Adam's metric, and the next |s|_1."""
+        """Return the product of the step with s, in Adam's metric, and the next |s|_1; or 0."""
         g = self._decayed(g, p, k)
         rate = k.d * self._rate(k, k.k)
         return {
             "product": (g * s.s / (s.exp_avg_sq.sqrt() + k.eps) * rate).sum(),
-            "denominator": (s.s * k.q + g * (rate * (1 - k.q))).abs().sum(),
+            "denominator": ((s.s * k.q + g * (rate * (1 - k.q))).abs() * k.moves).sum(),
         }
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
-        """Return 1 and the decay that goes with d before this step: d is part of m."""
+        """Return 1 (0 at lr = 0) and the decay that goes with the last d: d is part of m."""
         rate = k.d_last * self._rate(k, k.k_last)
-        return 1.0, rate * k.weight_decay if self.decouple else 0.0
+        return k.moves, rate * k.weight_decay if self.decouple else 0.0
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return m over the root of v."""
         g = self._decayed(g, p, k)
         rate = k.d_last * self._rate(k, k.k_last)
         s.s.mul_(k.q).add_(g * (rate * (1 - k.q)))
-        m = s.exp_avg.mul_(k.beta1).add_(g * (rate * (1 - k.beta1)))
-        v = s.exp_avg_sq.mul_(k.beta2).add_(g * g, alpha=1 - k.beta2)
+        m = s.exp_avg.mul_(k.keep1).add_(g * (rate * (1 - k.keep1)))
+        v = s.exp_avg_sq.mul_(k.keep2).add_(g * g, alpha=1 - k.keep2)
         return m / (v.sqrt() + k.eps)
 
     def _decayed(self, g: Tensor, p: Tensor, k: Numbers) -> Tensor:
@@ -88,6 +97,9 @@ class DAdaptAdam(
 
     d never shrinks. Rescaling the loss does not change the path (up to eps).
 
+    A tensor whose lr is 0 rests: it and its state stay as they are, and the sums do without it. A
+    step with lr = 0 in all groups is as if it had not been.
+
     When to use: Adam without a learning rate to tune; `Prodigy`, by the same authors, finds the
     rate sooner. Leave lr at 1 and give it a schedule.
 
@@ -107,5 +119,6 @@ class DAdaptAdam(
     ``k_last``.
 
     Reference: Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", ICML 2023,
-    arXiv 2301.07733; defaults and order of the authors' code.
+    arXiv 2301.07733; defaults and order of the authors' code. There a group whose lr is 0
+    beside others still decays and moves by what its mean holds; here it rests.
     """

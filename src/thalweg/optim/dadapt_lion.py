@@ -25,17 +25,23 @@ class DAdaptLionRule(AveragedDAdaptation):
         return {name: torch.zeros_like(p) for name in ("exp_avg", "s")}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the betas and the decay of the sum."""
+        """Return the betas and the decay of the sum; at lr = 0 state keeps all of itself."""
         del t
-        return {"beta1": self.betas[0], "beta2": self.betas[1], "q": self.betas[1] ** 0.5}
+        moves = self.lr > 0
+        return {
+            "beta1": self.betas[0],
+            "beta2": self.betas[1] if moves else 1.0,
+            "q": self.betas[1] ** 0.5 if moves else 1.0,
+            "moves": float(moves),
+        }
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
-        """Return the product of the step with s and the next |s|_1."""
+        """Return the product of the step with s and the next |s|_1; 0 at lr = 0."""
         del p
         step = self._signs(g, s, k) * (k.d * k.lr)
         return {
             "product": (step * s.s).sum(),
-            "denominator": (s.s * k.q + step * (1 - k.q)).abs().sum(),
+            "denominator": ((s.s * k.q + step * (1 - k.q)).abs() * k.moves).sum(),
         }
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
@@ -78,6 +84,9 @@ class DAdaptLion(
     m holds gradients times the rate, so that u is nearly the sign of the gradient alone while
     d is small against 1. d never shrinks.
 
+    A tensor whose lr is 0 rests: it and its state stay as they are, and the sums do without it. A
+    step with lr = 0 in all groups is as if it had not been.
+
     When to use: Lion without a learning rate to tune; the least tested of its family. Leave lr
     at 1 and give it a schedule.
 
@@ -94,5 +103,6 @@ class DAdaptLion(
 
     Reference: the authors' code beside Defazio & Mishchenko, "Learning-Rate-Free Learning by
     D-Adaptation", ICML 2023, arXiv 2301.07733, which does not describe it. Its mean of scaled
-    gradients is kept; growth_rate is added.
+    gradients is kept; growth_rate is added, and so is the rest at lr = 0: there sums and state go
+    on fading.
     """

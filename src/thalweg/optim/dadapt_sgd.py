@@ -36,19 +36,20 @@ class DAdaptSGDRule(DAdaptation):
         return {"d": self.d0, "numerator": 0.0, "g0_norm": 0.0, "scale": 0.0}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the momentum, and whether there is a learning rate."""
+        """Return the share of the old point, which is all at lr = 0, and whether lr is not 0."""
         del t
-        return {"momentum": self.momentum, "moves": 1.0 if self.lr > 0 else 0.0}
+        moves = self.lr > 0
+        return {"momentum": self.momentum if moves else 1.0, "moves": float(moves)}
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
-        """Return the squared norm of g, and the products of lr g and s among themselves."""
+        """Return |g|^2 and the products of lr g and s among themselves; 0 at lr = 0."""
         g = g + p * k.weight_decay
         step = g * k.lr
         return {
             "first": (g * g * k.moves).sum(),
             "gg": (step * step).sum(),
             "gs": (step * s.s).sum(),
-            "ss": (s.s * s.s).sum(),
+            "ss": (s.s * s.s * k.moves).sum(),
         }
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
@@ -97,6 +98,9 @@ class DAdaptSGD(
     d is a lower bound of the distance from the start x0 to the solution of a convex problem and
     never shrinks. Rescaling the loss does not change the path.
 
+    A tensor whose lr is 0 rests: it and its state stay as they are, and the sums do without it. A
+    step with lr = 0 in all groups is as if it had not been.
+
     When to use: SGD without a learning rate to tune, on problems near to convex; where Adam is
     the better rule, `DAdaptAdam` and `Prodigy` are too. Leave lr at 1 and give it a schedule.
 
@@ -114,4 +118,5 @@ class DAdaptSGD(
     Reference: Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", ICML 2023,
     arXiv 2301.07733. The authors' code leaves weight decay out of G0 and divides by 0 where the
     first gradient is 0; here G0 is the norm of the first gradient that is not 0, decay included.
+    There a group whose lr falls to 0 beside others still moves on towards its z; here it rests.
     """
