@@ -27,7 +27,7 @@ class RiemannianRule(Rule):
     def component(self, p: Tensor) -> Tensor:
         """Return zeros in the shape of the squared norms of components."""
         whole = gathered(p.detach())
-        return torch.zeros_like(self.on(p).component_inner(whole, torch.zeros_like(whole)))
+        return torch.zeros_like(self.on(p).component_inner(whole, whole))
 
     def on(self, p: Tensor) -> Manifold:
         """Return the parameter's manifold."""
