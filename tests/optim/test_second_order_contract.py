@@ -14,7 +14,7 @@ from thalweg.testing import check_rule
 RULES = [
     ("adahessian", {"n_samples": 2}),
     ("oasis", {}),
-    ("oasis", {"adaptive": False}),
+    ("oasis", {"adaptive": False, "momentum": 0.7}),
     ("sophia", {"update_period": 2}),
     ("newton", {}),
     ("newton", {"line_search": False, "damping": 0.1}),

@@ -22,6 +22,7 @@ from reference.adahessian import NUMBERS as ADAHESSIAN
 from reference.curved import Array
 from reference.oasis import NUMBERS as OASIS
 from reference.oasis import SECOND_ETA
+from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
 from thalweg.engine.one_vector import vector
 from thalweg.engine.second_order import Probes
@@ -89,6 +90,8 @@ OASIS_SETTINGS = [
     {"lr": 0.02, "beta2": 0.6, "alpha": 0.4, "warm_start": 3, "weight_decay": 0.1, "seed": 5},
     {"lr": 0.01, "warm_start": 0, "beta2": 0.9, "alpha": 1e-5},
     {"lr": 0.05, "adaptive": False, "warm_start": 1, "weight_decay": 0.3},
+    {"lr": 0.05, "adaptive": False, "momentum": 0.8, "weight_decay": 0.1},
+    {"lr": 0.01, "momentum": 0.6, "beta2": 0.9},
 ]
 
 
@@ -102,6 +105,32 @@ def test_oasis_equals_its_procedure_given_the_probes(hyper: dict[str, Any]) -> N
     found, own_etas = numbers_of("eta", "oasis", MIXED, 8, W, **hyper)
     assert_close(found, expected)
     assert_close(own_etas, etas)
+
+
+@pytest.mark.parametrize("execution", ["loop", "foreach", "compiled"])
+def test_oasis_with_a_unit_diagonal_and_momentum_descends_along_the_corrected_mean(
+    execution: str,
+) -> None:
+    problem, w = MIXED(1), W.copy()
+    # The Hessian's diagonal never leaves 1, where it starts.
+    hyper = {"beta2": 1.0, "warm_start": 0, "adaptive": False}
+    run = Descent("oasis", w, lr=0.05, momentum=0.9, execution=execution, **hyper)
+    m = np.zeros_like(w)
+    for t in range(1, 9):
+        m = 0.9 * m + 0.1 * problem.gradient(w)
+        w = w - 0.05 * m / (1 - 0.9**t)
+        assert_close(run.step(problem), w)
+    state = [set(run.optimizer.state[p]) for p in run.params]
+    assert state == [{"step", "hessian", "previous", "exp_avg"}] * len(state)
+    plain = Descent("oasis", W, lr=0.05, **hyper)
+    plain.step(problem)
+    assert "exp_avg" not in plain.optimizer.state[plain.params[0]]
+
+
+def test_oasis_refuses_a_momentum_that_forgets_nothing() -> None:
+    for momentum in (-0.1, 1.0):
+        with pytest.raises(UsageError, match="momentum"):
+            Descent("oasis", W, momentum=momentum)
 
 
 def test_oasis_golden_numbers() -> None:

@@ -17,6 +17,7 @@ def oasis(
     alpha: float = 1e-3,
     weight_decay: float = 0.0,
     adaptive: bool = True,
+    momentum: float = 0.0,
 ) -> tuple[list[Array], list[float]]:
     """The points and the step sizes; no probes at step 1 mean that D starts from 1."""
     signs = probes(1)
@@ -24,7 +25,9 @@ def oasis(
     D = np.mean([z * (H @ z) for z in signs], axis=0) if len(signs) else np.ones_like(w)
     scale = np.maximum(np.abs(D), alpha)
     eta, growth = lr, np.inf
-    before, w = w, (1 - eta * weight_decay) * w - eta * problems(1).gradient(w) / scale
+    mean = (1 - momentum) * problems(1).gradient(w)
+    step = mean / (1 - momentum) / scale
+    before, w = w, (1 - eta * weight_decay) * w - eta * step
     path, etas = [w], [eta]
     for t in range(2, steps + 1):
         problem = problems(t)
@@ -37,7 +40,9 @@ def oasis(
             measured = 0.5 * np.sqrt((moved**2 * scale).sum() / (changed**2 / scale).sum())
             new = min(np.sqrt(1 + growth) * eta, measured)
             eta, growth = new, new / eta
-        before, w = w, (1 - eta * weight_decay) * w - eta * g / scale
+        mean = momentum * mean + (1 - momentum) * g
+        step = mean / (1 - momentum**t) / scale
+        before, w = w, (1 - eta * weight_decay) * w - eta * step
         path.append(w)
         etas.append(eta)
     return path, etas

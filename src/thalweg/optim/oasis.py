@@ -23,26 +23,34 @@ class OASISRule(Rule):
     alpha: float = 1e-3
     warm_start: int = 10
     adaptive: bool = True
+    momentum: float = 0.0
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse a decay outside [0, 1], no floor and a negative number of probes."""
+        """Refuse decays outside their ranges, no floor and a negative number of probes."""
         super().check()
         require(self, "beta2", 0 <= self.beta2 <= 1, "in [0, 1]")
         require(self, "alpha", self.alpha > 0, "positive")
         require(self, "warm_start", self.warm_start >= 0, "at least 0")
+        require(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
-        """Return the diagonal, zero, and a copy of the start."""
-        return {"hessian": torch.zeros_like(p), "previous": p.detach().clone()}
+        """Return the diagonal, zero, a copy of the start, and with momentum the mean, zero."""
+        state = {"hessian": torch.zeros_like(p), "previous": p.detach().clone()}
+        return {**state, "exp_avg": torch.zeros_like(p)} if self.momentum > 0 else state
 
     def shared(self) -> dict[str, float]:
         """Return the step size, 0 before the first step, and its last growth."""
         return {"eta": 0.0, "theta": math.inf}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the floor, and the decay: at first there is nothing to keep."""
-        return {"memory": 0.0 if t == 1 else self.beta2, "alpha": self.alpha}
+        """Return the floor, and the decays: of the diagonal there is nothing to keep at first."""
+        return {
+            "memory": 0.0 if t == 1 else self.beta2,
+            "alpha": self.alpha,
+            "momentum": self.momentum,
+            "bias_correction": 1 - self.momentum**t,
+        }
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
         """Return the squared lengths of the last step and of the gradient's change along it."""
@@ -67,8 +75,10 @@ class OASISRule(Rule):
         return k.eta, k.eta * k.weight_decay
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the gradient over the diagonal."""
+        """Return the gradient, or the corrected mean of gradients, over the diagonal."""
         s.previous.copy_(p)
+        if hasattr(s, "exp_avg"):
+            g = s.exp_avg.lerp_(g, 1 - k.momentum) / k.bias_correction
         diagonal = s.hessian.copy_(self._diagonal(s, k))
         return g / diagonal.abs().clamp(min=k.alpha)
 
@@ -93,7 +103,9 @@ class OASIS(
         p <- (1 - eta weight_decay) p - eta g / A
 
     where ``|x|_A^2 = sum A x^2``. At first D is the mean of ``warm_start`` probes, eta is lr and
-    theta infinite, so that the second eta is the measured one alone.
+    theta infinite, so that the second eta is the measured one alone. With momentum the mean of
+    gradients ``m <- momentum m + (1 - momentum) g`` over ``1 - momentum^t`` takes the place of g
+    in the step, and not in the measurement.
 
     Args:
         params: see `RuleOptimizer`.
@@ -103,11 +115,12 @@ class OASIS(
         alpha: the least curvature that is divided by, positive.
         warm_start: probes that D starts from; 0 starts it from 1.
         adaptive: whether eta is measured; else it is lr.
+        momentum: decay of the mean of gradients, in [0, 1); 0 takes the gradient itself.
         seed: of the probes; those of a step depend on it and on the step alone.
         weight_decay: decoupled.
 
-    State: ``hessian`` (D) and ``previous`` (p'), two tensors like the parameter; eta and theta,
-    which all tensors share.
+    State: ``hessian`` (D) and ``previous`` (p'), with momentum ``exp_avg`` (m) too, each a tensor
+    like the parameter; eta and theta, which all tensors share.
 
     When to use: smooth, badly scaled problems, above all convex ones, where no learning rate is
     known. On small batches of neural networks the measured step sizes are noisy; an adaptive step
@@ -116,7 +129,9 @@ class OASIS(
     Reference: Jahani et al., "Doubly Adaptive Scaled Algorithm for Machine Learning Using
     Second-Order Information", ICLR 2022, arXiv 2109.05198. No code of the authors was found; this
     follows the paper's form as third-party code has it, except that D takes one new probe a step
-    at the present point, where that code (whose Hessian is constant) averages all so far.
+    at the present point, where that code (whose Hessian is constant) averages all so far. The
+    momentum is that of third-party code for networks, which has no measured step: there, take
+    ``adaptive=False`` with it, and a schedule.
     """
 
     needs_graph: ClassVar[bool] = True
