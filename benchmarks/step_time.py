@@ -23,7 +23,6 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import types
 import warnings
@@ -43,18 +42,28 @@ from thalweg.engine.trace import trace
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs to stderr otherwise
 
-FIRST_STEP = """
-import sys, time, torch
+FIRST_STEPS = """
+import os, sys, tempfile, time, torch
 import thalweg.optim
-torch.set_num_threads(2)
-p = [torch.randn(256, 256, requires_grad=True), torch.randn(256, requires_grad=True)]
-for one in p:
-    one.grad = torch.randn_like(one)
-optimizer = thalweg.optim.create(sys.argv[1], [("matrix", p[0]), ("bias", p[1])])
-start = time.perf_counter()
-optimizer.step()
-print(time.perf_counter() - start)
+for slug in sys.argv[1].split(","):
+    with tempfile.TemporaryDirectory() as os.environ["THALWEG_CACHE"]:
+        print(slug, end="", flush=True)
+        for _ in range(2):  # the cache is empty, then filled
+            child = os.fork()
+            if child == 0:
+                torch.set_num_threads(2)
+                p = [torch.randn(n, requires_grad=True) for n in ((256, 256), (256,))]
+                for one in p:
+                    one.grad = torch.randn_like(one)
+                optimizer = thalweg.optim.create(slug, [("matrix", p[0]), ("bias", p[1])])
+                start = time.perf_counter()
+                optimizer.step()
+                print("", time.perf_counter() - start, end="", flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+        print(flush=True)
 """
+AT_ONCE = 8  # rules whose tensors lie in memory together
 
 
 def resnet18() -> list[tuple[int, ...]]:
@@ -80,7 +89,7 @@ def gpt30m() -> list[tuple[int, ...]]:
 LISTS: dict[str, list[tuple[int, ...]]] = {
     "ResNet-18": resnet18(),
     "GPT 30M": gpt30m(),
-    "1,000 small": [(1000,)] * 1000,
+    "1000 small": [(1000,)] * 1000,
 }
 
 
@@ -256,22 +265,21 @@ def takes_gradients(slug: str) -> bool:
     )
 
 
-def first_step(slug: str) -> tuple[float, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "THALWEG_CACHE": folder}
-        command = [sys.executable, "-c", FIRST_STEP, slug]
-        runs = [
-            subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            for _ in range(2)
-        ]
-    cold, warm = (float(run.stdout) for run in runs)
-    return cold, warm
+def print_first_steps(slugs: list[str]) -> None:
+    """Print the seconds of first steps, each in a process of its own that has imported torch."""
+    print("\nfirst step of a process, seconds: empty kernel cache, filled kernel cache", flush=True)
+    command = [sys.executable, "-c", FIRST_STEPS, ",".join(slugs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        slug, cold, warm = line.split()
+        print(f"  {slug:32s} {float(cold):6.2f} {float(warm):6.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rules", default=",".join(registry.slugs("rule")))
+    parser.add_argument("--lists", default=",".join(LISTS))
     options = parser.parse_args()
     slugs = [slug for slug in options.rules.split(",") if takes_gradients(slug)]
     warnings.simplefilter("ignore")
@@ -280,17 +288,18 @@ def main() -> None:
         f"{torch.backends.cpu.get_cpu_capability()}, medians of {options.rounds} rounds, "
         f"load before {os.getloadavg()[0]:.2f}"
     )
-    for name, shapes in LISTS.items():
-        measure_list(name, shapes, slugs, options.rounds)
-    print("\nfirst step of a process, seconds: empty kernel cache, filled kernel cache")
-    for slug in slugs:
-        cold, warm = first_step(slug)
-        print(f"  {slug:22s} {cold:6.2f} {warm:6.2f}")
+    for name in options.lists.split(","):
+        shapes = LISTS[name]
+        entries = sum(torch.Size(shape).numel() for shape in shapes)
+        print(f"\n{name}: {len(shapes)} tensors, {entries:,} entries")
+        print(f"  {'':32s} {'ms':>9s} {'x fused':>8s} {'x limit':>8s} {'transient':>12s}")
+        for first in range(0, len(slugs), AT_ONCE):
+            measure_list(shapes, slugs[first : first + AT_ONCE], options.rounds)
+    print_first_steps(slugs)
 
 
-def measure_list(name: str, shapes: list[tuple[int, ...]], slugs: list[str], rounds: int) -> None:
+def measure_list(shapes: list[tuple[int, ...]], slugs: list[str], rounds: int) -> None:
     entries = sum(torch.Size(shape).numel() for shape in shapes)
-    print(f"\n{name}: {len(shapes)} tensors, {entries:,} entries")
     params = [p for _, p in tensors(shapes)]
     fused = torch.optim.AdamW(params, fused=True)
     x, y = torch.zeros(entries), torch.ones(entries)
@@ -312,8 +321,7 @@ def measure_list(name: str, shapes: list[tuple[int, ...]], slugs: list[str], rou
         steps[slug] = rules[slug].step
         taken |= median_times({slug: steps[slug]}, max(3, rounds // 10))
     bandwidth = 3 * x.nbytes / taken["axpy"]
-    print(f"  axpy moves {bandwidth / 1e9:.1f} GB/s")
-    print(f"  {'':32s} {'ms':>9s} {'x fused':>8s} {'x limit':>8s} {'transient':>12s}")
+    print(f"  (axpy {bandwidth / 1e9:.1f} GB/s)")
 
     def report(label: str, slug: str, seconds: float, step: Callable[[], object]) -> None:
         print(
