@@ -331,6 +331,50 @@ def test_ldog_is_dog_on_each_tensor_alone() -> None:
     assert_paths(together, [[p[0] for p in points] for points in zip(*alone, strict=True)], 1e-13)
 
 
+@pytest.mark.parametrize("execution", ["loop", "foreach", "compiled"])
+def test_dog_takes_each_group_as_a_run_of_its_own(execution: str) -> None:
+    setting = noise((7,), (3, 4), ())
+    script, start = setting.gradients(), setting.start()
+    hyper: dict[str, Any] = {"reps_rel": 0.1, "weight_decay": 0.1, "execution": execution}
+    params = parameters(start)
+    groups: list[dict[str, Any]] = [{"params": params[:2]}, {"params": params[2:], "lr": 0.5}]
+    optimizer = optim.create("dog", groups, **hyper)
+    one, two = Run("dog", start[:2], **hyper), Run("dog", start[2:], lr=0.5, **hyper)
+    for gradients in script:
+        feed(params, gradients)
+        optimizer.step()
+        expected = one.step(gradients[:2]) + two.step(gradients[2:])
+        assert_paths([[p.detach().numpy() for p in params]], [expected], 0)
+    for group, alone in zip(optimizer.param_groups, (one, two), strict=True):
+        assert group["rbar"] == alone.optimizer.param_groups[0]["rbar"]
+
+
+def test_dog_begins_with_the_first_gradients_of_a_group_that_joins() -> None:
+    setting = noise((7,), (3, 4))
+    params = parameters(setting.start())
+    optimizer = optim.create("dog", params[:1], reps_rel=0.1, execution="loop")
+    alone = Run("dog", setting.start()[1:], reps_rel=0.1)
+    for t, gradients in enumerate(setting.gradients()):
+        if t == 5:
+            optimizer.add_param_group({"params": params[1:]})
+        feed(params, gradients)
+        optimizer.step()
+        expected = alone.step(gradients[1:]) if t >= 5 else setting.start()[1:]
+        assert_paths([[params[1].detach().numpy()]], [expected], 0)
+
+
+@pytest.mark.parametrize("rule", ["dog", "ldog"])
+def test_a_given_first_step_is_taken_as_it_is(rule: str) -> None:
+    g = np.array([3.0, -0.1, 0.4])
+    own = Run(rule, [VECTOR], lr=0.5, init_eta=1e-2, eps=0.0)
+    (first,) = own.step([g])
+    np.testing.assert_allclose(first, VECTOR - 1e-2 * g, rtol=0, atol=1e-15)
+    far = 1e-2 * np.linalg.norm(g)
+    (second,) = own.step([2 * g])
+    expected = first - 0.5 * far / np.linalg.norm([*g, *(2 * g)]) * 2 * g
+    np.testing.assert_allclose(second, expected, rtol=0, atol=1e-15)
+
+
 def test_ldog_counts_in_single_precision_at_least() -> None:
     own = Run("ldog", [VECTOR], dtype=torch.bfloat16, reps_rel=0.1)
     own.step([np.full(3, 100.0)])
@@ -654,10 +698,44 @@ def test_online_to_nonconvex_finds_a_goldstein_stationary_point() -> None:
     np.testing.assert_allclose(own.evaluated[0], [0.0, 1.0], atol=0.05)
 
 
+def test_online_to_nonconvex_gives_the_mean_of_a_period_s_points() -> None:
+    setting = noise((7,), (3, 4), steps=15)
+    own = Run("online-to-nonconvex", setting.start(), radius=0.5, period=5, output="mean")
+    points: list[Arrays] = []
+    for t, gradients in enumerate(setting.gradients(), start=1):
+        points.append(own.points)
+        own.step(gradients)
+        if t % 5 == 0:
+            means = [np.mean(some, axis=0) for some in zip(*points[-5:], strict=True)]
+            assert_paths([own.evaluated], [means], 1e-14)
+
+
+@pytest.mark.parametrize("lengths", ["uniform", "exponential"])
+def test_online_to_nonconvex_exponentiated_predicts_the_change_of_the_loss_on_average(
+    lengths: str,
+) -> None:
+    # The mean over s of weight <grad F(p + s Delta), Delta> is that of F(p + s Delta) - F(p).
+    hyper = {"lr": 1.0, "form": "exponentiated", "mu": 0.0, "beta": 1.0, "lengths": lengths}
+    products, changes = [], []
+    for seed in range(1500):
+        own = Run("online-to-nonconvex", [np.array(0.7)], seed=seed, **hyper)
+        (w,) = own.step([np.array(-0.4)])
+        before = float(own.optimizer.state[own.params[0]]["delta"])
+        own.step([3 * np.cos(3 * w)])
+        taken = before - float(own.optimizer.state[own.params[0]]["delta"])
+        products.append(taken * before)
+        changes.append(float(np.sin(3 * w) - math.sin(2.1)))
+    error = np.std(np.subtract(products, changes)) / math.sqrt(len(products))
+    assert abs(np.mean(products) - np.mean(changes)) < 4 * error
+    assert error < 0.03
+    assert abs(np.mean(changes)) > 10 * error
+
+
 @pytest.mark.parametrize(
     ("rule", "hyper"),
     [
         ("online-to-nonconvex", {"radius": 0.5}),
+        ("online-to-nonconvex", {"radius": 0.5, "output": "mean"}),
         ("online-to-nonconvex", {"form": "exponentiated"}),
         ("nesterov-interpolation", {"form": "mass"}),
     ],

@@ -37,11 +37,11 @@ def _walk(
         for b, block in enumerate(blocks):
             total[b] += _norm([slopes[i] for i in block]) ** 2
             far[b] = max(far[b], _norm([theta[i] - x0[i] for i in block]))
-            eta = far[b] / np.sqrt(total[b]) if total[b] > 0 else 0.0
+            eta = lr * far[b] / np.sqrt(total[b]) if total[b] > 0 else 0.0
             if t == 1 and init_eta is not None:
                 eta = init_eta
             for i in block:
-                theta[i] = theta[i] - lr * eta * slopes[i]
+                theta[i] = theta[i] - eta * slopes[i]
         yield Step(copies(theta))
 
 

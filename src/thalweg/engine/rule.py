@@ -57,12 +57,15 @@ class Rule:
         reads: "element" if every entry of a tensor is updated independently of the others (apart
             from what `measure` and `measure_each` return); such a rule is compiled and runs on
             local shards. "tensor" if the formula needs the tensor's shape.
+        shares: "run" if the sums of `measure` and the `shared` numbers belong to all groups
+            together, "group" if each group has its own.
         needs_loss: whether ``k.loss`` has to be there: the value that ``step(closure)`` returned.
         lr: learning rate, >= 0.
         weight_decay: what it multiplies is the rule's choice, >= 0.
     """
 
     reads: ClassVar[Literal["element", "tensor"]] = "element"
+    shares: ClassVar[Literal["run", "group"]] = "run"
     needs_loss: ClassVar[bool] = False
 
     lr: float = 1e-3
@@ -104,7 +107,7 @@ class Rule:
         return {}
 
     def shared(self) -> dict[str, float]:
-        """Return the numbers that all tensors of a run share and steps change (Prodigy's d)."""
+        """Return the numbers that tensors share and steps change (Prodigy's d); see `shares`."""
         return {}
 
     def scalars(self, t: int) -> dict[str, float]:
@@ -118,7 +121,8 @@ class Rule:
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Mapping[str, Tensor]:
         """Return 0-d sums over one tensor that the engine adds up over all tensors and ranks.
 
-        Reads only. Element-wise rules build each from an element-wise expression and ``.sum()``.
+        Over those of each group apart where `shares` is "group". Reads only. Element-wise rules
+        build each from an element-wise expression and ``.sum()``.
         """
         del g, p, s, k
         return {}
@@ -207,7 +211,7 @@ def has_formulas(rule: type[Rule]) -> bool:
 
 
 def has_shared(rule: type[Rule]) -> bool:
-    """Return whether the rule carries numbers that belong to the whole run."""
+    """Return whether the rule carries numbers that belong to the whole run, or group."""
     return rule.shared is not Rule.shared
 
 

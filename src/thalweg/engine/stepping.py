@@ -19,7 +19,7 @@ from thalweg.engine.modifier import (
     numbers_of,
 )
 from thalweg.engine.plan import Part
-from thalweg.engine.rule import Numbers, State, has_shared, measures, measures_each
+from thalweg.engine.rule import Numbers, Rule, State, has_shared, measures, measures_each
 from thalweg.engine.storage import Bits
 
 Group = dict[str, Any]
@@ -108,24 +108,28 @@ def _measure_modifier(turns: list[Turn], sums_of: Pass, way: Execution) -> None:
 
 
 def _share(turns: list[tuple[Group, Part, Turn]], loss: float | None, way: Execution) -> None:
-    """Move on the numbers that groups share, after the sums that they depend on."""
-    sums = [
-        one
-        for _, _, turn in turns
-        if measures(type(turn.rule))
-        for one in execution.measure(turn, Pass("measure"), way)
-    ]
-    total = _added(sums)
+    """Move on the numbers that tensors share, after the sums that they depend on."""
+    sums: dict[int, list[dict[str, float]]] = {}
+    for group, _, turn in turns:
+        if measures(type(turn.rule)):
+            found = execution.measure(turn, Pass("measure"), way)
+            sums.setdefault(_sharing(turn.rule, group), []).extend(found)
+    totals = {key: _added(rows) for key, rows in sums.items()}
     done: list[int] = []
     for group, part, _ in turns:
         if has_shared(type(part.rule)) and id(group) not in done:
             done.append(id(group))
             shared = {name: group[name] for name in part.rule.shared()}
-            part.rule.advance(shared, total)
+            part.rule.advance(shared, totals.get(_sharing(part.rule, group), {}))
             group.update(shared)
     for group, part, turn in turns:
         if has_shared(type(part.rule)):
             vars(turn.k).update(vars(_numbers(group, part, turn.modifiers, loss)))
+
+
+def _sharing(rule: Rule, group: Group) -> int:
+    """Return the key of the tensors that share sums: those of the group, or 0 for all."""
+    return id(group) if rule.shares == "group" else 0
 
 
 def _added(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:

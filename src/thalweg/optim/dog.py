@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from thalweg.engine.rule import require
 @dataclass(frozen=True)
 class DoGRule(Rule):
     """The formula of `DoG`."""
+
+    shares: ClassVar[Literal["run", "group"]] = "group"
 
     lr: float = 1.0
     reps_rel: float = 1e-6
@@ -44,7 +47,7 @@ class DoGRule(Rule):
         }
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
-        """Set the step: the largest distance so far over the root of the sum of squares."""
+        """Set the step: lr times the largest distance over the root of the sum of squares."""
         distance = measured["distance"] ** 0.5
         if shared["k"] == 0 and self.init_eta is None:
             distance = self.reps_rel * (1 + measured["start"] ** 0.5)
@@ -52,13 +55,13 @@ class DoGRule(Rule):
         shared["rbar"] = max(distance, shared["rbar"])
         shared["grad_sum_sq"] += measured["gradient"]
         root = shared["grad_sum_sq"] ** 0.5
-        shared["eta"] = shared["rbar"] / root if root != 0 else 0.0
+        shared["eta"] = self.lr * shared["rbar"] / root if root != 0 else 0.0
         if shared["k"] == 1 and self.init_eta is not None:
             shared["eta"] = self.init_eta
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
-        """Return lr eta and 0: weight decay joins the gradient."""
-        return k.lr * k.eta, 0.0
+        """Return eta and 0: weight decay joins the gradient."""
+        return k.eta, 0.0
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the gradient, weight decay included."""
@@ -75,13 +78,14 @@ class DoG(
 ):
     r"""DoG: SGD whose step is the distance from the start over the root of the squared gradients.
 
-    With norms over all tensors and x0 the start::
+    With norms over all tensors of a group and x0 the start::
 
         G    <- G + |g|^2,                      G = eps at first
         rbar <- max(rbar, |p - x0|),            rbar = reps_rel (1 + |x0|) at first
         p    <- p - lr rbar / sqrt(G) g
 
-    Rescaling the loss does not change the path (up to eps).
+    Rescaling the loss does not change the path (up to eps). Groups have distances and sums of
+    their own; tensors in one group step alike.
 
     When to use: SGD without a learning rate to tune, above all fine-tuning. **Evaluate an
     average**: there is no decay of the step, and the authors rely on their averaging of the
@@ -93,13 +97,13 @@ class DoG(
         reps_rel: first distance, relative to 1 + |x0|: so small that the first step does no harm;
             1e-4 for nets with batch norm.
         eps: keeps the quotient finite.
-        init_eta: the first step itself (times lr), in place of ``reps_rel``.
+        init_eta: what multiplies the first gradient, lr included, in place of ``reps_rel``.
         weight_decay: coupled (L2).
 
     State: ``x0``, one tensor like the parameter; in each group the numbers ``k`` (steps),
-    ``rbar``, ``grad_sum_sq`` (G) and ``eta`` (the step without lr).
+    ``rbar``, ``grad_sum_sq`` (G) and ``eta`` (the last step, lr included).
 
     Reference: Ivgi, Hinder & Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step
-    Size Schedule", ICML 2023, arXiv 2302.12022; defaults of the authors' code, which takes norms
-    over each group apart, here over all groups.
+    Size Schedule", ICML 2023, arXiv 2302.12022; defaults, groups and ``init_eta`` of the authors'
+    code.
     """

@@ -47,8 +47,8 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "return {'k': 0, 'rbar': 0.0, 'grad_sum_sq': self.eps, 'eta': 0.1}",
         ): _UNREAD,
         (
-            "shared['eta'] = shared['rbar'] / root if root != 0 else 0.0",
-            "shared['eta'] = shared['rbar'] / root if root != 0 else 0.1",
+            "shared['eta'] = self.lr * shared['rbar'] / root if root != 0 else 0.0",
+            "shared['eta'] = self.lr * shared['rbar'] / root if root != 0 else 0.1",
         ): "the root is 0 while all gradients were, and the step goes along the gradient",
     },
     "optim/induced_metric.py": {
