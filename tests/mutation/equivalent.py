@@ -33,6 +33,10 @@ _BY_FILE: dict[str, dict[tuple[str, str], str]] = {
     },
     "optim/prodigy.py": {
         (
+            "eps = self.eps if moves else 1.0",
+            "eps = self.eps if moves else 1.2",
+        ): "where the learning rate is 0 it only keeps 0 / 0 away, which any positive number does",
+        (
             "names = ('exp_avg', 'exp_avg_sq', 's')",
             "names = ('exp_avg_sq', 'exp_avg', 's')",
         ): _ORDER,

@@ -36,9 +36,9 @@ class DAdaptAdaGradRule(DAdaptation):
     def scalars(self, t: int) -> dict[str, float]:
         """Return the share of the old point, which is all at lr = 0, and eps."""
         del t
-        moves = self.lr > 0
+        moves = 1.0 if self.lr > 0 else 0.0
         momentum = self.momentum if moves else 1.0
-        return {"momentum": momentum, "eps": self.eps, "moves": float(moves)}
+        return {"momentum": momentum, "eps": self.eps, "moves": moves}
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
         """Return the squares of the step and the next s, by AdaGrad's metric, and |s|_1; or 0."""

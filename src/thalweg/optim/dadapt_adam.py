@@ -31,15 +31,16 @@ class DAdaptAdamRule(AveragedDAdaptation):
         """Return the betas, what state keeps of itself, which is all at lr = 0, and eps."""
         del t
         beta1, beta2 = self.betas
-        moves = self.lr > 0
+        moves = 1.0 if self.lr > 0 else 0.0
+        eps = self.eps if moves else 1.0  # 0 / 0 would be NaN, times 0 too
         return {
             "beta1": beta1,
             "beta2": beta2,
             "keep1": beta1 if moves else 1.0,
             "keep2": beta2 if moves else 1.0,
             "q": beta2**0.5 if moves else 1.0,
-            "eps": self.eps if moves else 1.0,  # where nothing moves, 0 / 0 must not
-            "moves": float(moves),
+            "eps": eps,
+            "moves": moves,
         }
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:

@@ -27,12 +27,12 @@ class DAdaptLionRule(AveragedDAdaptation):
     def scalars(self, t: int) -> dict[str, float]:
         """Return the betas and the decay of the sum; at lr = 0 state keeps all of itself."""
         del t
-        moves = self.lr > 0
+        moves = 1.0 if self.lr > 0 else 0.0
         return {
             "beta1": self.betas[0],
             "beta2": self.betas[1] if moves else 1.0,
             "q": self.betas[1] ** 0.5 if moves else 1.0,
-            "moves": float(moves),
+            "moves": moves,
         }
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:

@@ -38,8 +38,8 @@ class DAdaptSGDRule(DAdaptation):
     def scalars(self, t: int) -> dict[str, float]:
         """Return the share of the old point, which is all at lr = 0, and whether lr is not 0."""
         del t
-        moves = self.lr > 0
-        return {"momentum": self.momentum if moves else 1.0, "moves": float(moves)}
+        moves = 1.0 if self.lr > 0 else 0.0
+        return {"momentum": self.momentum if moves else 1.0, "moves": moves}
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
         """Return |g|^2 and the products of lr g and s among themselves; 0 at lr = 0."""

@@ -4,6 +4,7 @@ _ORDER = "all of these start at zero; only the order of the dictionary differs"
 _ALIKE = "all of these start at the parameter; only the order of the dictionary differs"
 _UNREAD = "`advance` sets it before anything reads it"
 _STILL = "until the first gradient has set it, it multiplies zero"
+_RESTING = "where the learning rate is 0 it only keeps 0 / 0 away, which any positive number does"
 _SEQUENCES = "return {{'alpha': {}, 'alpha_next': _next(1.0), 'speed_sq': {}, 'since_restart': {}}}"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
@@ -24,6 +25,7 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
         ): "while the weights sum to 0 the learning rate was 0, and x, y and z are the start",
     },
     "optim/dadapt_adam.py": {
+        ("eps = self.eps if moves else 1.0", "eps = self.eps if moves else 1.2"): _RESTING,
         (
             "return {name: torch.zeros_like(p) for name in ('exp_avg', 'exp_avg_sq', 's')}",
             "return {name: torch.zeros_like(p) for name in ('exp_avg_sq', 'exp_avg', 's')}",
