@@ -102,7 +102,7 @@ class AISARAH(
         newton = _newton_step(graph, params, v)
         bound = 1 / delta if delta else math.inf
         end = x - self.common("lr") * min(newton, bound) * v
-        v = v + gradient_at(evaluations, end)[1] - vector(graph).detach()
+        v = v + gradient_at(evaluations, end)[1] - vector(graph)
         if newton:
             beta = self.common("beta") if delta else 0.0
             delta = beta * delta + (1 - beta) / newton
@@ -120,6 +120,6 @@ def _newton_step(graph: Sequence[Tensor], params: Sequence[Tensor], v: Tensor) -
     parts = unflatten(v, params)
     product = hessian_product(graph, params, parts, create_graph=True)
     third = vector(hessian_product(product, params, parts))
-    hv = vector(product).detach()
+    hv = vector(product)
     slope, curvature = float((v * hv).sum()), float((hv.square() + v * third).sum())
     return slope / abs(curvature) if curvature else 0.0
