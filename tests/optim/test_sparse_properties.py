@@ -5,6 +5,7 @@ import pytest
 import torch
 from rule_runs import Run
 
+from reference.nonconvex_ag import concave
 from thalweg import optim
 from thalweg.core.errors import UsageError
 
@@ -104,6 +105,68 @@ def test_nonconvex_ag_leaves_a_group_without_penalty_alone() -> None:
     optimizer.step()
     assert not w.detach().any()
     assert float(b.detach()) < 0
+
+
+def penalty_at(*values: float, dtype: torch.dtype = torch.float64, **hyper) -> float:
+    p = torch.nn.Parameter(torch.tensor(values, dtype=dtype))
+    return optim.NonconvexAG([p], **hyper).penalty_value()
+
+
+@pytest.mark.parametrize("weight", [0.3, 2.0])
+def test_nonconvex_ag_s_penalties_are_flat_far_away(weight: float) -> None:
+    for a in (1.5, 3.7):
+        for x in (a * weight, -a * weight, 100.0):
+            found = penalty_at(x, penalty_weight=weight, a=a)
+            assert found == pytest.approx(weight**2 * (a + 1) / 2, rel=1e-14)
+    for gamma in (0.5, 2.0):
+        for x in (gamma * weight, -gamma * weight, 100.0):
+            found = penalty_at(x, penalty="mcp", penalty_weight=weight, gamma=gamma)
+            assert found == pytest.approx(gamma * weight**2 / 2, rel=1e-14)
+
+
+@pytest.mark.parametrize("penalty", ["scad", "mcp"])
+def test_nonconvex_ag_s_penalties_have_the_slopes_that_it_follows(penalty: str) -> None:
+    # The integral of lambda sign(x) + the concave part's gradient, from 0 on.
+    weight, a, gamma = 0.4, 2.6, 1.7
+    grid = np.linspace(0, 2, 200001)
+    slopes = weight + concave(grid, penalty, weight, a, gamma)
+    integral = np.concatenate([[0], np.cumsum((slopes[1:] + slopes[:-1]) / 2)]) * grid[1]
+    hyper = {"penalty": penalty, "penalty_weight": weight, "a": a, "gamma": gamma}
+    for i in (0, 10000, 39000, 41000, 67000, 90000, 150000):
+        for sign in (1, -1):
+            assert penalty_at(sign * grid[i], **hyper) == pytest.approx(integral[i], abs=1e-9)
+
+
+def test_nonconvex_ag_adds_the_penalties_of_all_groups() -> None:
+    p = [torch.nn.Parameter(torch.tensor(x, dtype=torch.float64)) for x in ([9.0, 9.0], [[9.0]])]
+    free = torch.nn.Parameter(torch.full((3,), 9.0))
+    groups = [
+        {"params": p[:1]},
+        {"params": p[1:], "penalty": "mcp", "gamma": 3.0},
+        {"params": [free], "penalty_weight": 0.0},
+    ]
+    optimizer = optim.NonconvexAG(groups, penalty_weight=0.5, a=3.0)
+    found = optimizer.penalty_value()
+    assert isinstance(found, float)
+    assert found == pytest.approx(2 * 0.25 * 2 + 3 * 0.25 / 2, rel=1e-14)
+    # Sums of 16-bit weights are taken in 32.
+    values = [1e-2] * 3000
+    found = penalty_at(*values, penalty_weight=1.0, dtype=torch.bfloat16)
+    assert found == pytest.approx(30.0, rel=2e-3)
+
+
+@pytest.mark.parametrize("penalty", ["scad", "mcp"])
+def test_nonconvex_ag_lowers_the_objective(penalty: str) -> None:
+    x, y, _, lr = problem()
+    own = Run("nonconvex-ag", [np.zeros(200)], lr=lr, penalty=penalty, penalty_weight=0.2)
+    objectives = []
+    for _ in range(300):
+        left = x @ own.points[0] - y
+        objectives.append(left @ left / 200 + own.optimizer.penalty_value())
+        own.step([x.T @ left / 100])
+    assert objectives[0] == pytest.approx(y @ y / 200, rel=1e-14)
+    assert objectives[-1] < 0.1 * objectives[0]
+    assert objectives[-1] == pytest.approx(min(objectives), rel=1e-6)
 
 
 def test_nonconvex_ag_refuses_what_its_penalties_cannot_be() -> None:

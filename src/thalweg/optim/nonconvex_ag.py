@@ -3,12 +3,16 @@
 import math
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+import torch
 from torch import Tensor
 
 from thalweg.core.space import Log
 from thalweg.engine import Numbers, Rule, RuleOptimizer, State, sign
+from thalweg.engine.distributed import gathered
+from thalweg.engine.hyper_parameters import rule_from_group
+from thalweg.engine.numeric import wide
 from thalweg.engine.rule import require
 
 
@@ -76,6 +80,15 @@ class NonconvexAGRule(Rule):
         y = _shrunk(p - slope * k.lr, k.lr * k.threshold)
         return p - y.lerp(x, k.alpha_next)
 
+    def penalties(self, p: Tensor) -> Tensor:
+        """Return the penalty of each entry."""
+        weight = self.penalty_weight
+        if self.penalty == "scad":
+            size = p.abs().clamp_max(self.a * weight)
+            return weight * size - (size - weight).clamp_min(0.0).square() / (2 * (self.a - 1))
+        size = p.abs().clamp_max(self.gamma * weight)
+        return weight * size - size.square() / (2 * self.gamma)
+
 
 def _next(alpha: float) -> float:
     return 2 / (1 + math.sqrt(1 + 4 / alpha**2))
@@ -105,13 +118,17 @@ class NonconvexAG(
         p  = (1 - alpha) y + alpha x
 
     and alpha begins again from 1 when p has moved less than in the step before, three steps after
-    the last time at the earliest. The concave parts' gradients, for |p| above lambda (SCAD) or
-    from 0 on (MCP), with the sign of -p::
+    the last time at the earliest. The penalties, and their concave parts' gradients for |p| above
+    lambda (SCAD) or from 0 on (MCP), with the sign of -p::
 
-        scad: min((|p| - lambda) / (a - 1), lambda)        mcp: min(|p| / gamma, lambda)
+        scad: lambda s - max(s - lambda, 0)^2 / (2 (a - 1)),       s = min(|p|, a lambda)
+              min((|p| - lambda) / (a - 1), lambda)
+        mcp:  lambda s - s^2 / (2 gamma),                          s = min(|p|, gamma lambda)
+              min(|p| / gamma, lambda)
 
     Entries become exactly zero. What is not to be penalised (an intercept) goes into a group with
-    ``penalty_weight=0``.
+    ``penalty_weight=0``. The loss that ``step`` returns is without the penalty, whose sum
+    `penalty_value` gives.
 
     Args:
         params: see `RuleOptimizer`.
@@ -135,3 +152,16 @@ class NonconvexAG(
     authors' code, the solution is p, the point between the sequences, and it begins again when the
     speed falls.
     """
+
+    @torch.no_grad()
+    def penalty_value(self) -> float:
+        """Return the sum of all parameters' penalties, as they are now.
+
+        Each group's settings apply. Weight decay's penalty is not part of it.
+        """
+        total = 0.0
+        for group in self.param_groups:
+            rule = cast(NonconvexAGRule, rule_from_group(group))
+            for p in group["params"]:
+                total += rule.penalties(wide(gathered(p))).sum().item()
+        return total
