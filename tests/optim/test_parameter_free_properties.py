@@ -204,7 +204,7 @@ def test_dadapt_sgd_stays_below_the_distance_of_a_convex_problem() -> None:
 
 
 RESTING = [
-    ("dadapt-sgd", {"momentum": 0.6}),
+    ("dadapt-sgd", {"momentum": 0.6, "growth_rate": 1.02}),
     ("dadapt-adam", {"use_bias_correction": True}),
     ("dadapt-adam", {"weight_decay": 0.1, "decouple": True}),
     ("dadapt-lion", {"weight_decay": 0.1}),
