@@ -8,6 +8,7 @@ from torch import Tensor
 from thalweg.core.space import Log
 from thalweg.engine import Numbers, Rule, RuleOptimizer, State
 from thalweg.engine.moments import rectification
+from thalweg.engine.rule import require
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,20 @@ class AdaBeliefRule(Rule):
     fixed_decay: bool = False
     rectify: bool = True
     degenerated_to_sgd: bool = True
+    amsgrad: bool = False
+
+    def check(self) -> None:
+        """Refuse a maximum in rectified steps, which the authors' code ignores."""
+        super().check()
+        allowed = "False with rectify=True, where it has no meaning"
+        require(self, "amsgrad", not (self.amsgrad and self.rectify), allowed)
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
-        """Return the mean and the variance about it, zero."""
-        return {"exp_avg": torch.zeros_like(p), "exp_avg_var": torch.zeros_like(p)}
+        """Return the mean, the variance about it and with amsgrad the maximum of that, zero."""
+        names = ["exp_avg", "exp_avg_var"]
+        if self.amsgrad:
+            names.append("max_exp_avg_var")
+        return {name: torch.zeros_like(p) for name in names}
 
     def scalars(self, t: int) -> dict[str, float]:
         """Return the betas, eps, and how the quotient and the plain mean enter the step."""
@@ -55,6 +66,8 @@ class AdaBeliefRule(Rule):
         m = s.exp_avg.lerp_(g, 1 - k.beta1)
         surprise = g - m
         v = s.exp_avg_var.mul_(k.beta2).add_(surprise * surprise, alpha=1 - k.beta2).add_(k.eps)
+        if self.amsgrad:
+            v = s.max_exp_avg_var.copy_(torch.maximum(s.max_exp_avg_var, v))
         return m / (v.sqrt() / k.root_bias_correction2 + k.eps) * k.adaptive + m * k.plain
 
 
@@ -88,12 +101,14 @@ class AdaBelief(
         fixed_decay: with decoupled decay, shrink by weight_decay alone, without lr.
         rectify: rectified steps.
         degenerated_to_sgd: step along m while N_t < 5, else rest.
+        amsgrad: divide by the largest s so far; only with ``rectify=False``.
         weight_decay: see the two above.
 
-    State: ``exp_avg`` (m) and ``exp_avg_var`` (s), like the parameter. The default eps is below
-    what float16 can hold; use float32 states or a larger one there.
+    State: ``exp_avg`` (m), ``exp_avg_var`` (s) and with amsgrad ``max_exp_avg_var``, like the
+    parameter. The default eps is below what float16 can hold; use float32 states or a larger one
+    there.
 
     Reference: Zhuang et al., "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed
     Gradients", NeurIPS 2020, arXiv 2010.07468; defaults of the authors' package 0.2.1. The paper
-    has no rectification.
+    has no rectification. The package ignores amsgrad in rectified steps, which is refused here.
     """
