@@ -9,6 +9,7 @@ from reference.problems import (
     VECTOR,
     p3,
 )
+from thalweg.core.errors import UsageError
 from thalweg.modifier import ClipLayer
 
 # AMSGrad
@@ -105,6 +106,15 @@ def test_adabelief_strides_out_while_the_gradient_is_constant() -> None:
     lengths = np.abs(np.diff(path, axis=0))
     assert (np.diff(lengths, axis=0) > 0).all()
     assert (lengths[-1] > 3 * lengths[0]).all()
+
+
+def test_adabelief_keeps_a_maximum_only_with_amsgrad_and_not_rectified() -> None:
+    for amsgrad, tensors in ((False, 2), (True, 3)):
+        own = Run("adabelief", [VECTOR], rectify=False, amsgrad=amsgrad)
+        own.step([np.ones(3)])
+        assert len(own.state()) == tensors
+    with pytest.raises(UsageError, match="amsgrad"):
+        Run("adabelief", [VECTOR], amsgrad=True)
 
 
 def test_adabelief_is_momentum_descent_until_the_variance_is_known() -> None:

@@ -13,6 +13,15 @@ from thalweg.engine import Numbers, RuleOptimizer, State, TwoMoments
 class AMSGradRule(TwoMoments):
     """The formula of `AMSGrad`."""
 
+    correct_bias: bool = True
+
+    def scalars(self, t: int) -> dict[str, float]:
+        """Return the betas, eps and the two bias corrections, 1 if there are to be none."""
+        numbers = super().scalars(t)
+        if self.correct_bias:
+            return numbers
+        return {**numbers, "bias_correction1": 1.0, "root_bias_correction2": 1.0}
+
     def init(self, p: Tensor) -> dict[str, Tensor]:
         """Return both moments and the running maximum of the second, zero."""
         return {**super().init(p), "max_exp_avg_sq": torch.zeros_like(p)}
@@ -45,11 +54,13 @@ class AMSGrad(
         lr: learning rate.
         betas: decay of the mean and of the mean square, each in [0, 1).
         eps: keeps the quotient finite.
+        correct_bias: the two corrections 1 - beta^t, else 1 in their place, as in the paper.
         weight_decay: coupled (L2).
 
     State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (u), like the parameter.
 
     Reference: Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018,
-    arXiv 1904.09237. The paper has no bias correction and a step like lr / sqrt(t); this is the
-    form of `torch.optim.Adam(amsgrad=True)`, with the maximum over the uncorrected v.
+    arXiv 1904.09237. The paper has no bias correction, no eps and a step like lr / sqrt(t); this is
+    the form of `torch.optim.Adam(amsgrad=True)`, with the maximum over the uncorrected v. The
+    paper's is ``correct_bias=False, eps=0`` with a schedule.
     """
