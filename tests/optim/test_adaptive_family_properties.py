@@ -335,6 +335,21 @@ def test_opt_amsgrad_with_a_true_hint_leaves_the_maximum() -> None:
     np.testing.assert_allclose(state["exp_avg_sq"].numpy(), largest * 0.5**5, rtol=1e-14)
 
 
+def test_opt_amsgrad_without_a_hint_has_the_squares_of_amsgrad() -> None:
+    setting = noise((7,), (3, 4))
+    betas = (0.9, 0.6)
+    own = Run("opt-amsgrad", setting.start(), hint="none", betas=betas, eps=1e-300)
+    other = Run("amsgrad", setting.start(), correct_bias=False, betas=betas)
+    for gradients in setting.gradients():
+        own.step(gradients)
+        other.step(gradients)
+        for p, q in zip(own.params, other.params, strict=True):
+            one, two = own.optimizer.state[p], other.optimizer.state[q]
+            for name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
+                np.testing.assert_allclose(one[name], two[name], rtol=1e-13, atol=1e-15)
+    assert "hint" not in one
+
+
 def test_opt_amsgrad_stands_ahead_of_its_other_iterate() -> None:
     setting = noise((6,))
     own, u, h = Run("opt-amsgrad", setting.start(), lr=0.05), setting.start()[0], np.zeros(6)

@@ -41,10 +41,12 @@ def ano(
     lr: float = 1e-4,
     eps: float = 1e-8,
     betas: tuple[float, float] = (0.92, 0.99),
+    bias_correction: bool = True,
     weight_decay: float = 0.0,
 ) -> Iterator[Step]:
     """Theta -= lr |g| sign(m) / sqrt(vhat + eps), v moving towards g^2 by multiples of it."""
-    return _loop(start, gradient, lambda t: betas[0], betas[1], True, lr, eps, weight_decay)
+    b1, b2 = betas
+    return _loop(start, gradient, lambda t: b1, b2, bias_correction, lr, eps, weight_decay)
 
 
 def anolog(
@@ -72,6 +74,7 @@ REFERENCES = {"ano": ano, "anolog": anolog}
 SETTINGS = [
     Setting("ano", "decayed", {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.05, "weight_decay": 0.3}),
     Setting("ano", "slow", {"lr": 0.02, "betas": (0.95, 0.7)}),
+    Setting("ano", "uncorrected", {"lr": 0.02, "betas": (0.9, 0.8), "bias_correction": False}),
     Setting("anolog", "offset", {"lr": 0.1, "beta2": 0.9, "eps": 0.05, "schedule_offset": 3}),
     Setting(
         "anolog",

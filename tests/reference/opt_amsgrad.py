@@ -52,7 +52,11 @@ def opt_amsgrad(
         v = b2 * v + (1 - b2) * (g - m) ** 2
         vhat = np.maximum(vhat, v)
         u = u - lr * h / np.sqrt(vhat) - lr * weight_decay * theta
-        m = g if hint == "previous" else extrapolated(past, ridge)
+        m = {
+            "previous": g,
+            "none": np.zeros_like(g),
+            "extrapolation": extrapolated(past, ridge),
+        }[hint]
         theta = u - lr * (b1 * h_before + (1 - b1) * m) / np.sqrt(vhat)
         yield Step(_split(theta, start))
 
@@ -72,6 +76,11 @@ SETTINGS = [
         "opt-amsgrad",
         "previous",
         {"lr": 0.05, "betas": (0.8, 0.6), "eps": 0.01, "weight_decay": 0.3},
+    ),
+    Setting(
+        "opt-amsgrad",
+        "unhinted",
+        {"lr": 0.03, "betas": (0.7, 0.6), "eps": 0.1, "hint": "none", "weight_decay": 0.2},
     ),
     Setting(
         "opt-amsgrad",

@@ -36,11 +36,12 @@ class AnoRule(_SignAndSize):
     """The formula of `Ano`."""
 
     betas: tuple[float, float] = (0.92, 0.99)
+    bias_correction: bool = True
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the betas, eps and the bias correction."""
+        """Return the betas, eps and the bias correction, if any."""
         beta1, beta2 = self.betas
-        correction = 1 - beta2**t
+        correction = 1 - beta2**t if self.bias_correction else 1.0
         return {"beta1": beta1, "beta2": beta2, "eps": self.eps, "bias_correction2": correction}
 
 
@@ -70,6 +71,8 @@ class Ano(
         lr: learning rate.
         eps: keeps the quotient finite, inside the root.
         betas: decay of the mean and of the mean square, each in [0, 1).
+        bias_correction: correct v, else use it as it is; the first step is then
+            1 / sqrt(1 - beta2) times as long.
         weight_decay: decoupled.
 
     State: ``exp_avg`` (m) and ``exp_avg_sq`` (v), two tensors like the parameter.

@@ -19,7 +19,7 @@ class OptAMSGradRule(Rule):
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    hint: Literal["previous", "extrapolation"] = "previous"
+    hint: Literal["previous", "extrapolation", "none"] = "previous"
     span: int = 5
     ridge: float = 1e-3
 
@@ -32,7 +32,9 @@ class OptAMSGradRule(Rule):
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
         """Return the mean, the hint, the step ahead and past gradients, 0, and squares at eps."""
-        zero = ["exp_avg", "hint", "ahead", *self._past()]
+        zero = ["exp_avg", "ahead", *self._past()]
+        if self.hint != "none":
+            zero.append("hint")
         return {
             **{name: torch.zeros_like(p) for name in zero},
             "exp_avg_sq": torch.full_like(p, self.eps),
@@ -41,7 +43,7 @@ class OptAMSGradRule(Rule):
 
     def _past(self) -> list[str]:
         """Return the names of the gradients that are kept, the newest first."""
-        if self.hint == "previous":
+        if self.hint != "extrapolation":
             return []
         return [f"past_{age}" for age in range(1, self.span + 1)]
 
@@ -96,12 +98,14 @@ class OptAMSGradRule(Rule):
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the step along h and the one ahead along the hint, less the last one ahead."""
         del p
-        error = g - s.hint
+        error = g if self.hint == "none" else g - s.hint
         v = s.exp_avg_sq.mul_(k.beta2).add_(error * error, alpha=1 - k.beta2)
         root = s.max_exp_avg_sq.copy_(torch.maximum(s.max_exp_avg_sq, v)).sqrt()
-        s.hint.copy_(self._hint(g, s, k))
         h = s.exp_avg.mul_(k.beta1)
-        ahead = (h + s.hint * (1 - k.beta1)) / root * k.lr
+        ahead = h / root * k.lr
+        if self.hint != "none":
+            s.hint.copy_(self._hint(g, s, k))
+            ahead = (h + s.hint * (1 - k.beta1)) / root * k.lr
         h.add_(g, alpha=1 - k.beta1)
         d = h / root * k.lr + ahead - s.ahead
         s.ahead.copy_(ahead)
@@ -138,9 +142,9 @@ class OptAMSGrad(
         n <- the guess of the next gradient
         p <- u - lr (beta1 h_ + (1 - beta1) n) / sqrt(w)
 
-    The guess is g itself (hint "previous"), or the regularised minimal polynomial extrapolation of
-    the last ``span`` gradients x_i, which fits all parameters together: with U the differences
-    x_i - x_(i-1),
+    The guess is g itself (hint "previous"), 0 ("none", with which v is AMSGrad's), or the
+    regularised minimal polynomial extrapolation of the last ``span`` gradients x_i, which fits all
+    parameters together: with U the differences x_i - x_(i-1),
 
         z = (U^T U + ridge 1)^-1 (1, ..., 1),     n = sum_i z_i x_i / sum_i z_i
 
@@ -158,13 +162,13 @@ class OptAMSGrad(
         betas: decay of the mean and of the mean square, each in [0, 1).
         eps: start of the squares, positive. The default is below what float16 can hold; use
             float32 parameters or a larger one there.
-        hint: "previous" or "extrapolation".
+        hint: "previous", "extrapolation" or "none".
         span: how many gradients are extrapolated, at least 1.
         ridge: keeps their weights bounded, positive.
         weight_decay: decoupled; not in the paper.
 
-    State: ``exp_avg`` (h), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (w), ``hint`` (n) and ``ahead``
-    (u - p): five tensors like the parameter, and with extrapolation ``past_1`` to
+    State: ``exp_avg`` (h), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (w), ``hint`` (n, but for "none")
+    and ``ahead`` (u - p): five tensors like the parameter, and with extrapolation ``past_1`` to
     ``past_<span>`` besides.
 
     Reference: Wang, Li, Karimi & Li, "An Optimistic Acceleration of AMSGrad for Nonconvex
