@@ -25,6 +25,7 @@ RULES = [
     ("tngd", {"delay": 0.3, "time": 0.2, "noise": 0.01}),
     ("saddle-free-newton", {"krylov_dim": 3}),
     ("saddle-free-newton", {"adaptive_damping": True}),
+    ("saddle-free-newton", {"rank": 8, "damping": 3.0}),
     ("lbfgs", {"history_size": 2}),
     ("lbfgs", {"line_search_fn": None, "max_iter": 2}),
     ("filtered-newton", {}),
@@ -51,6 +52,7 @@ OTHER_DEFAULTS: dict[str, dict[str, Any]] = {
     "sophia": {"estimator": "hutchinson", "seed": 0},
     "gauss-newton": {"solver": "dense", "cg_iterations": 50, "cg_tolerance": 1e-6},
     "tngd": {"seed": 0},
+    "saddle-free-newton": {"seed": 0},
 }
 
 

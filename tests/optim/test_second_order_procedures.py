@@ -251,6 +251,15 @@ SADDLE_SETTINGS = [
     {"lr": 0.6, "damping": 0.3, "weight_decay": 0.2},
     {"krylov_dim": 3, "damping": 0.1},
     {"krylov_dim": 2, "lr": 0.5, "weight_decay": 0.3},
+    {"rank": 3, "damping": 0.1},
+    {
+        "rank": 5,
+        "damping": 0.3,
+        "adaptive_damping": True,
+        "lr": 1.2,
+        "weight_decay": 0.1,
+        "seed": 3,
+    },
     {"adaptive_damping": True, "damping": 0.003},
     {"adaptive_damping": True, "lr": 1.7, "krylov_dim": 4, "damping": 3.0},
     {"adaptive_damping": True, "lr": 1.9, "damping": 1e-4},
@@ -261,10 +270,11 @@ SADDLE_SETTINGS = [
 def test_saddle_free_newton_equals_its_procedure(hyper: dict[str, Any]) -> None:
     for seed in range(3):
         w = 2 * start(seed=seed)
-        expected, dampings = PROCEDURES["saddle-free-newton"](w, MIXED, 7, **hyper)
-        found, own = numbers_of("present_damping", "saddle-free-newton", MIXED, 7, w, **hyper)
+        own = _settings(hyper, "seed")
+        expected, dampings = PROCEDURES["saddle-free-newton"](w, MIXED, 7, **own)
+        found, numbers = numbers_of("present_damping", "saddle-free-newton", MIXED, 7, w, **hyper)
         assert_close(found, expected, 1e-7)
-        assert_close(own, dampings)
+        assert_close(numbers, dampings)
 
 
 @pytest.mark.parametrize(

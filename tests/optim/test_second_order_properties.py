@@ -25,6 +25,7 @@ from curved_runs import (
 from torch import Tensor, nn
 
 from reference.curved import Array, Curved
+from thalweg.core.errors import UsageError
 
 # Newton
 
@@ -124,6 +125,38 @@ def test_lbfgs_keeps_no_pair_of_negative_curvature() -> None:
     assert run.number("pairs") == 1
 
 
+def test_lbfgs_asks_for_curvature_whatever_the_scale_of_the_loss() -> None:
+    hyper = {"max_iter": 1, "line_search_fn": None, "tolerance_grad": 0.0}
+    for curvature, pairs in ((0.0, 0), (1e-12, 1), (1e12, 1)):
+        run = Descent("lbfgs", np.array([0.3, -0.2]), ((2,),), **hyper)
+        run.step(lambda w, c=curvature: w.sum() if c == 0 else c * w.square().sum())
+        assert run.number("pairs") == pairs
+
+
+def _evaluations(slope: float, value: float = 1.0, **hyper: Any) -> int:
+    """Return how often a step of five iterations on ``value slope w`` looks."""
+    run, calls = Descent("lbfgs", np.zeros(1), ((1,),), max_iter=5, line_search_fn=None, **hyper), 0
+
+    def line(w: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return slope * (w - (1 - value) * w.detach()).sum()
+
+    run.step(line)
+    return calls
+
+
+def test_lbfgs_ends_where_the_gradient_the_steps_or_the_loss_s_changes_are_small() -> None:
+    # A slope and entries' steps of just what is tolerated; each change of the loss is 1 there.
+    assert _evaluations(0.5, tolerance_grad=0.5) == 1
+    assert _evaluations(0.5, tolerance_grad=0.4) == 6
+    assert _evaluations(2.0**10, lr=2.0**-10, tolerance_change=2.0**-10) == 2
+    assert _evaluations(2.0**10, lr=2.0**-10, tolerance_change=2.0**-11) == 6
+    # The loss has to change by less; here it does not change at all.
+    assert _evaluations(0.5, value=0.0, tolerance_change=0.0) == 6
+    assert _evaluations(0.5, value=0.0, tolerance_change=1e-9) == 2
+
+
 def test_lbfgs_forgets_its_history_where_no_rate_lowers_the_loss() -> None:
     run = Descent("lbfgs", np.array([0.3]), ((1,),), max_iter=1)
     run.step(lambda w: w.square().sum())
@@ -135,14 +168,19 @@ def test_lbfgs_forgets_its_history_where_no_rate_lowers_the_loss() -> None:
 
 
 def test_lbfgs_starts_afresh_where_its_direction_goes_up() -> None:
-    run = Descent("lbfgs", np.array([0.3, -0.2]), ((2,),), max_iter=1, line_search_fn=None)
+    run = Descent("lbfgs", np.array([3.0, -2.0]), ((2,),), max_iter=1, line_search_fn=None)
     run.step(lambda w: w.square().sum())
     # A history that nobody's steps can give: its matrix is negative definite.
     for state in run.optimizer.state.values():
         state["changes"].neg_()
     before = run.w
     found = run.step(lambda w: 0.5 * w.square().sum())
-    np.testing.assert_allclose(found, before * (1 - min(1, 1 / np.abs(before).sum())), atol=1e-14)
+    np.testing.assert_allclose(found, before * (1 - 1 / np.abs(before).sum()), atol=1e-14)
+    assert run.number("pairs") == 1
+    assert_close(run.step(lambda w: 0.5 * w.square().sum()), 0.0)
+    # The slope along its direction is lost in underflow.
+    run.step(lambda w: 1e-200 * w.sum())
+    assert run.number("pairs") == 1
 
 
 # Saddle-free Newton
@@ -196,6 +234,52 @@ def test_saddle_free_newton_is_damped_newton_on_convex_quadratics(dim: int) -> N
     found = Descent("saddle-free-newton", w, damping=0.3, krylov_dim=dim).step(problem)
     H = problem.hessian(w) + 0.3 * np.eye(8)
     assert_close(found, w - np.linalg.solve(H, problem.gradient(w)), 1e-9)
+
+
+@pytest.mark.parametrize("rank", [2, 4, 12])
+def test_saddle_free_newton_of_low_rank_solves_with_the_leading_eigenpairs(rank: int) -> None:
+    # 30 parameters and a Hessian of rank 12, whose range 12 random vectors span.
+    rng = np.random.default_rng(1)
+    U = np.linalg.qr(rng.standard_normal((30, 12)))[0]
+    e = np.array([9.0, -8.0, 7.0, -6.0, 5.0, 4.0, -3.0, 2.0, 1.0, -0.5, 0.3, 0.1])
+    H, slope, w = U @ np.diag(e) @ U.T, rng.standard_normal(30), start(30)
+
+    run = Descent("saddle-free-newton", w, ((30,),), rank=rank, damping=0.2)
+    kept = np.where(np.arange(12) < rank, np.abs(e), 0)
+    model = U @ np.diag(kept) @ U.T + 0.2 * np.eye(30)
+    expected = w - np.linalg.solve(model, H @ w + slope)
+    assert_close(run.step(_quadratic(H, slope)), expected)
+    assert not any("previous_step" in run.optimizer.state[p] for p in run.params)
+
+
+def _quadratic(matrix: Array, slope: Array) -> Any:
+    H, b = torch.tensor(matrix), torch.tensor(slope)
+    return lambda w: 0.5 * w @ H @ w + b @ w
+
+
+def test_saddle_free_newton_of_low_rank_draws_by_seed_and_step() -> None:
+    rng = np.random.default_rng(2)
+    loss = _quadratic(np.diag(np.linspace(-1, 3, 40)), rng.standard_normal(40))
+
+    def path(seed: int) -> list[Array]:
+        run = Descent("saddle-free-newton", start(40), ((40,),), rank=3, lr=0.1, seed=seed)
+        return [run.step(loss) for _ in range(3)]
+
+    assert all(map(np.array_equal, path(0), path(0)))
+    assert not np.allclose(path(0)[0], path(1)[0])
+
+
+def test_saddle_free_newton_refuses_what_does_not_go_together() -> None:
+    refused: list[dict[str, Any]] = [
+        {"rank": -1},
+        {"rank": 2, "krylov_dim": 2},
+        {"rank": 2, "damping": 0.0},
+        {"krylov_dim": -1},
+        {"damping": -0.1},
+    ]
+    for hyper in refused:
+        with pytest.raises(UsageError, match=list(hyper)[-1]):
+            Descent("saddle-free-newton", start(3), ((3,),), **hyper)
 
 
 def test_saddle_free_newton_stands_still_where_the_gradient_is_zero() -> None:

@@ -16,6 +16,7 @@ def saddle_free_newton(
     lr: float = 1.0,
     damping: float = 0.01,
     krylov_dim: int = 0,
+    rank: int = 0,
     adaptive_damping: bool = False,
     weight_decay: float = 0.0,
 ) -> tuple[list[Array], list[float]]:
@@ -33,6 +34,9 @@ def saddle_free_newton(
             V = scipy.linalg.orth(np.stack([*columns, before], 1), rcond=1e-12)
         # |A| is the positive factor of A's polar decomposition.
         positive = scipy.linalg.polar(V.T @ H @ V)[1]
+        if rank:
+            _, sizes, right = np.linalg.svd(H)
+            positive = right.T[:, :rank] @ np.diag(sizes[:rank]) @ right[:rank]
         model = positive + damping * np.eye(V.shape[1])
         s = -lr * V @ np.linalg.solve(model, V.T @ g)
         if adaptive_damping:
