@@ -132,17 +132,16 @@ def step_ratio(slug: str, found: dict[str, Any]) -> float | None:
 
 
 def trained(workload: str, recipe: str, steps: int) -> dict[str, Any]:
-    from thalweg.core.errors import UsageError
     from thalweg.train import fit
     from thalweg.workload import load
 
     task = load(workload)
     try:
         run = fit(task, recipe, steps=steps, seed=0, threads=1, evaluate_every=max(5, steps // 4))
-    except UsageError as error:
+    except Exception as error:
         return dict.fromkeys(
             ("metric", "loss", "seconds_per_step", "peak_bytes", "state_bytes_per_parameter")
-        ) | {"reason": str(error)}
+        ) | {"reason": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
     count = sum(p.numel() for p in task.model().parameters())
     loss = run.curve[-1].train_loss if run.curve else None
     return {

@@ -1,5 +1,7 @@
 """Second derivatives against closed forms, and the linear algebra of second-order rules."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,22 @@ def test_second_order_derivatives_have_their_closed_forms(problem: Curved) -> No
         for seed in (1, 2):
             v = start(seed=seed)
             assert_close(point.product(torch.tensor(v)), problem.gauss_newton(W) @ v, 1e-12)
+
+
+def test_second_order_derivatives_pass_through_attention() -> None:
+    """The fused attention of CPUs has no second derivative; the plain formula has."""
+    x = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def product(attention: Callable[..., torch.Tensor]) -> torch.Tensor:
+        p = torch.nn.Parameter(x.clone())
+        evaluations = Evaluations([p], lambda: attention(p[0], p[1], p[2]).pow(3).sum(), "Test")
+        gradients = evaluations.graph()[1]
+        return torch.autograd.grad((gradients[0] * x.sin()).sum(), p)[0]
+
+    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(q @ k.mT / 2, -1) @ v
+
+    assert_close(product(torch.nn.functional.scaled_dot_product_attention), product(plain), 1e-12)
 
 
 def test_second_order_hessian_is_symmetric_to_the_last_bit() -> None:

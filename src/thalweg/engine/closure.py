@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.engine import distributed
@@ -71,7 +72,7 @@ class Evaluations:
         Raises:
             UsageError: the closure ran ``backward()``, or its loss has no gradient.
         """
-        with self._aside():
+        with self._aside(), _twice_differentiable():
             value = self._with_penalty(self._scalar(self._call()[0]))
             self._refuse_backward()
             gradients = torch.autograd.grad(
@@ -87,7 +88,7 @@ class Evaluations:
         Raises:
             UsageError: the closure does not return ``(loss, outputs)``, or ran ``backward()``.
         """
-        with self._aside():
+        with self._aside(), _twice_differentiable():
             value, outputs = self._call()
             self._refuse_backward()
         if not isinstance(outputs, Tensor) or not outputs.requires_grad:
@@ -320,6 +321,11 @@ class ClosureOptimizer(RuleOptimizer):
     def __getstate__(self) -> dict[str, Any]:
         # What was provided are functions of the caller, which copies and files cannot hold.
         return {**super().__getstate__(), "_provided": {}}
+
+
+def _twice_differentiable() -> contextlib.AbstractContextManager[None]:
+    """Let attention be computed in a way whose derivative has a derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def move(params: Tensors, points: Tensors) -> None:
