@@ -277,6 +277,31 @@ def test_dadapt_rests_where_the_learning_rate_falls_to_zero(
         assert torch.equal(after[name], kept[1][name]), name
 
 
+def test_dadapt_adagrad_bounds_the_distance_by_what_moves() -> None:
+    setting = noise((5,), (3, 2), steps=12, drift=3.0)
+    params = parameters(setting.start())
+    groups: list[dict[str, Any]] = [{"params": [p]} for p in params]
+    optimizer = optim.create("dadapt-adagrad", groups, d0=0.1, execution="loop")
+    steps, grown = 0.0, 0
+    for t, gradients in enumerate(setting.gradients(), start=1):
+        d = optimizer.param_groups[0]["d"]
+        if t == 6:
+            optimizer.param_groups[1]["lr"] = 0.0
+        feed(params, gradients)
+        optimizer.step()
+        moved, length = 0.0, 0.0
+        for p in params[: 2 if t < 6 else 1]:
+            state = optimizer.state[p]
+            root = state["sum"].sqrt() + 1e-6
+            steps += float((d**2 * p.grad**2 / root).sum())
+            moved += float((state["s"] ** 2 / root).sum())
+            length += float(state["s"].abs().sum())
+        bound = (moved - steps) / length
+        assert optimizer.param_groups[0]["d"] == pytest.approx(max(d, bound), rel=1e-12)
+        grown += t >= 6 and bound > d
+    assert grown >= 3
+
+
 def test_dadapt_sgd_survives_a_sum_of_exactly_zero() -> None:
     g = np.array([1.0, -2.0, 0.5])
     path = path_of("dadapt-sgd", [[g], [-g], [g]], [VECTOR], d0=0.5)
