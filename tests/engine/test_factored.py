@@ -67,6 +67,13 @@ def divided(
     return a / np.sqrt(np.maximum(v, least))
 
 
+def test_factored_squares_may_be_tiny(way: str) -> None:
+    x = torch.tensor([[2e-30, 0.0], [0.0, -1e-30]])
+    row, column = torch.full((2, 1), 1e-30), torch.full((1, 2), 1e-30)
+    u, _ = divided_by_root(x, row, column)
+    np.testing.assert_allclose(u.numpy(), x.numpy() / 1e-15, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_factored_squares(shape: tuple[int, ...], dtype: torch.dtype, way: str, threads: int):

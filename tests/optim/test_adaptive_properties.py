@@ -211,6 +211,23 @@ def test_adafactor_without_floors_does_not_see_the_gradients_scale() -> None:
     np.testing.assert_allclose(points, VECTOR - size * np.sign(g), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 3)])
+def test_adafactor_in_the_papers_form_adds_its_floor_to_the_squares(shape: tuple[int, ...]) -> None:
+    g = 1e-15 * np.array([5.0, -0.2, 0.01]).reshape(shape)
+    start = VECTOR.reshape(shape)
+    points = Run("adafactor", [start], lr=0.1, form="paper").step([g])[0]
+    size = 0.1 * np.sqrt(np.mean(VECTOR**2))
+    u = g / np.sqrt(g**2 + 1e-30)
+    np.testing.assert_allclose(points, start - size * u, rtol=0, atol=1e-14)
+
+
+def test_adafactor_averages_steps_beside_any_number_of_tensors() -> None:
+    own = Run("adafactor", [np.ones((2, 3)), np.ones(5)], beta1=0.9)
+    own.step([np.ones((2, 3)), np.ones(5)])
+    assert [x.shape for x in own.state(1)] == [(5,), (5,)]
+    np.testing.assert_allclose(own.optimizer.state[own.params[0]]["exp_avg"], 1e-3, rtol=1e-12)
+
+
 def test_adafactor_steps_tensor_by_tensor_where_each_has_numbers_of_its_own() -> None:
     setting = noise((6,), (6,), (4, 5), (2, 3, 4))
     clipped = [

@@ -54,7 +54,8 @@ def divided_by_root(
         squares = _run("divide", x, row, column, u, least_mean, least)
         return u, torch.tensor(squares**0.5, dtype=x.dtype)
     means = row.mean(-2, keepdim=True).clamp(min=least_mean)
-    u = x * (row * column / means).clamp(min=least).rsqrt()
+    # Not `row * column / means`: tiny ones would vanish, and 0 / 0 come out.
+    u = x * (row / means * column).clamp(min=least).rsqrt()
     return u, torch.linalg.vector_norm(u)
 
 

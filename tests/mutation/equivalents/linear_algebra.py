@@ -48,14 +48,8 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     },
     "optim/adafactor.py": {
         (
-            "return {'keep': 1 - t ** self.beta2_decay, "
-            "'relative_step': min(self.lr, 1 / t ** 0.5), "
-            "'eps1': -1.0 if self.eps[0] is None else self.eps[0], "
-            "'eps2': self.eps[1], 'd': self.d}",
-            "return {'keep': 1 - t ** self.beta2_decay, "
-            "'relative_step': min(self.lr, 1 / t ** 0.5), "
-            "'eps1': -1.2 if self.eps[0] is None else self.eps[0], "
-            "'eps2': self.eps[1], 'd': self.d}",
+            "own = 1e-30 if self.form == 'paper' else -1.0",
+            "own = 1e-30 if self.form == 'paper' else -1.2",
         ): "any negative number stands for the dtype's own epsilon",
         (
             "def update_all(self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], "
