@@ -1,6 +1,7 @@
 """What the papers of masked and variance-reduced rules say that they do."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from rule_runs import Run, assert_paths, noise, numbers_kept, path_of
 
 from reference import run
+from reference.loop import Arrays
 from reference.mars import REFERENCES as MARS
 from thalweg.core.errors import UsageError
 from thalweg.engine.cautious import scale
-from thalweg.modifier import ClipNorm
+from thalweg.modifier import Cautious, ClipNorm
 
 # Cautious rules
 
@@ -88,6 +90,38 @@ def test_cautious_muon_forgets_entries_that_disagree() -> None:
     moved = own.step([np.array([[1.0, 0.0], [0.0, -0.1]])])[0] - before
     assert moved[0, 0] < -0.05
     np.testing.assert_array_equal(moved[1], 0.0)
+
+
+def _cautious_adafactor(start: Arrays, script: list[Arrays], beta1: float) -> Iterator[Arrays]:
+    """The published C-Adafactor: the mean of the steps is masked, n / (agreeing + 1) scales it."""
+    theta, m = [x.copy() for x in start], [0 * x for x in start]
+    rows = [0 * x[..., :1] if x.ndim > 1 else 0 * x for x in start]
+    columns = [0 * x[..., :1, :] if x.ndim > 1 else 0 * x for x in start]
+    for t, gradients in enumerate(script, start=1):
+        b2 = 1 - t**-0.8
+        for i, g in enumerate(gradients):
+            size = min(1e-2, t**-0.5) * max(1e-3, np.sqrt(np.mean(theta[i] ** 2)))
+            axes = ((-1,), (-2,)) if g.ndim > 1 else ((), ())
+            for sums, axis in zip((rows, columns), axes, strict=True):
+                q = np.mean(g**2 + 1e-30, axis=axis, keepdims=True)
+                sums[i] = b2 * sums[i] + (1 - b2) * q
+            mean = np.mean(rows[i], axis=-2, keepdims=True) if g.ndim > 1 else columns[i]
+            u = g / np.sqrt(rows[i] / mean * columns[i])
+            u = size * u / max(1.0, np.sqrt(np.mean(u**2)))
+            m[i] = beta1 * m[i] + (1 - beta1) * u
+            mask = m[i] * g > 0
+            theta[i] = theta[i] - m[i] * mask * g.size / (mask.sum() + 1)
+        yield [x.copy() for x in theta]
+
+
+@pytest.mark.parametrize("execution", ["loop", "auto"])
+def test_cautious_adafactor_is_adafactor_with_the_counted_mask(execution: str) -> None:
+    setting = noise((6,), (4, 5), (2, 3, 4))
+    script, start = setting.gradients(), setting.start()
+    hyper: dict[str, Any] = {"form": "paper", "beta1": 0.9, "execution": execution}
+    modifiers = [Cautious(scaling="count")]
+    found = path_of("adafactor", script, start, modifiers=modifiers, **hyper)
+    assert_paths(found, list(_cautious_adafactor(start, script, 0.9)), 1e-13)
 
 
 def test_cautious_state_bytes() -> None:

@@ -49,6 +49,8 @@ class Cautious(
         scale = 1 / max(mean(agree), 1e-3)     ("mean")
         scale = n / (sum(agree) + 1)           ("count")
 
+    Around `Adafactor` in the paper's form with ``beta1``, "count" is the published C-Adafactor.
+
     Args:
         scaling: "mean", the authors' present code, or "count", the paper's.
 
