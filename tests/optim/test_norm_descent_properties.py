@@ -97,6 +97,71 @@ def test_steepest_descent_moves_each_linear_layer_by_its_share() -> None:
         assert abs(rms_to_rms - 0.1) < 1e-13
 
 
+def _moves(model: torch.nn.Module, params: Any, **hyper: Any) -> dict[str, torch.Tensor]:
+    """Return by name how far one step of size 1 moves each parameter."""
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = optim.SteepestDescent(params, lr=1.0, size="unit", exact=True, **hyper)
+    random = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, generator=random, dtype=p.dtype)
+    optimizer.step()
+    return {name: before[name] - p.detach() for name, p in model.named_parameters()}
+
+
+def _model() -> torch.nn.Module:
+    parts = [torch.nn.Embedding(6, 3), torch.nn.Linear(3, 4), torch.nn.EmbeddingBag(5, 2)]
+    return torch.nn.Sequential(*parts).double()
+
+
+def _normalised(moves: dict[str, torch.Tensor], name: str) -> str:
+    """Return which of two norms the move of a matrix is of size 1 and steepest under."""
+    move = moves[name]
+    rows, columns = move.shape
+    if torch.allclose(move.square().mean(1), torch.ones(rows).double(), atol=1e-12):
+        return "embedding"
+    singular = torch.linalg.svdvals(move)
+    assert torch.allclose(singular, torch.full_like(singular, (rows / columns) ** 0.5), atol=1e-9)
+    return "rms-to-rms"
+
+
+def _norms(model: torch.nn.Module, params: Any, **hyper: Any) -> list[str]:
+    moves = _moves(model, params, **hyper)
+    assert torch.allclose(moves["1.bias"].square().mean(), torch.ones(()).double())
+    return [_normalised(moves, name) for name in ("0.weight", "1.weight", "2.weight")]
+
+
+def test_steepest_descent_measures_a_model_s_embeddings_by_rows() -> None:
+    by_role, alike = ["embedding", "rms-to-rms", "embedding"], ["rms-to-rms"] * 3
+    model = _model()
+    assert _norms(model, model) == by_role
+    assert _norms(model, optim.groups(model)) == by_role
+    assert _norms(model, model, norm="rms-to-rms") == alike
+    assert _norms(model, model.named_parameters()) == alike
+    own = [{"params": [model[0].weight, model[2].weight], "norm": "embedding"}]  # type: ignore[index]
+    own += [{"params": list(model[1].parameters())}]  # type: ignore[index]
+    assert _norms(model, own) == by_role
+
+
+def test_steepest_descent_keeps_a_group_s_own_norm_rule_and_order() -> None:
+    model = _model()
+    groups = optim.SteepestDescent(model).param_groups
+    assert [group["norm"] for group in groups] == ["auto", "embedding"]
+    assert [group["param_names"] for group in groups] == [
+        ["1.weight", "1.bias"],
+        ["0.weight", "2.weight"],
+    ]
+    chosen = optim.groups(model, weight_decay=0.1)
+    for group in chosen:
+        group |= {"norm": "spectral"}
+    assert [g["norm"] for g in optim.SteepestDescent(chosen).param_groups] == ["spectral"] * 2
+    chosen = optim.groups(model, weight_decay=0.1)
+    for group in chosen:
+        group |= {"rule": "sgd"}
+    assert [g["rule"] for g in optim.SteepestDescent(chosen).param_groups] == ["sgd"] * 2
+    only = torch.nn.Embedding(3, 2)
+    assert [g["norm"] for g in optim.SteepestDescent(only).param_groups] == ["embedding"]
+
+
 # Old optimisers without averages are steepest descent under new norms.
 
 

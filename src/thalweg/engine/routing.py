@@ -34,15 +34,22 @@ def first_and_last_layers(model: nn.Module) -> set[Tensor]:
     embedding, and of the last module with a matrix in the order of definition, which is the
     output layer unless it is the only one.
     """
-    chosen: set[Tensor] = set()
+    chosen = embeddings(model)
     matrices: list[Tensor] = []
     for module in model.modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            chosen.add(module.weight)
         matrices += [p for p in module.parameters(recurse=False) if p.ndim >= 2]
     if len(set(matrices)) > 1:
         chosen.add(matrices[-1])
     return chosen | named_like_first_or_last(model.named_parameters())
+
+
+def embeddings(model: nn.Module) -> set[Tensor]:
+    """Return the weights of a model's embeddings, which have a row for each index."""
+    return {
+        module.weight
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    }
 
 
 def named_like_first_or_last(named: Iterable[tuple[str, Tensor]]) -> set[Tensor]:

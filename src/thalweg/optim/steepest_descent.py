@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch import Tensor
 from thalweg.core.space import Log
 from thalweg.engine import Numbers, Rule, RuleOptimizer, State, sign
 from thalweg.engine.distributed import gathered, like
-from thalweg.engine.orthogonal import at_least_single, orthogonalised
+from thalweg.engine.orthogonal import orthogonalised
+from thalweg.engine.routing import embeddings
 from thalweg.engine.rule import require
 
 
@@ -67,7 +68,7 @@ class SteepestDescentRule(Rule):
         """Return the steepest direction of length 1, or of the length of its own dual norm."""
         g = gathered(g)
         d = self._steepest(g)
-        return d * _product(g, d).to(d.dtype) if self.size == "own" else d
+        return d * _product(g, d) if self.size == "own" else d
 
     def _steepest(self, g: Tensor) -> Tensor:
         """Return the T of norm 1 with the largest <g, T>."""
@@ -90,7 +91,7 @@ def _unit(x: Tensor, dim: int | None = None) -> Tensor:
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
-    return (x * y).sum(dtype=at_least_single(x))
+    return (x * y).sum()
 
 
 class SteepestDescent(
@@ -121,8 +122,12 @@ class SteepestDescent(
                   for each row u              embedding's vectors
     ============  ==========================  ======================================================
 
-    "auto" is "rms-to-rms". Vectors are measured by their root mean square under the last three.
-    The ``length`` is
+    "auto" is "rms-to-rms", but for the weights of a model's `nn.Embedding` and `nn.EmbeddingBag`
+    "embedding", the norm of maps from one-hot inputs, measured by the sum of their entries, to
+    outputs measured by their root mean square. That is known where the model itself is passed, and
+    embeddings then have a group of their own; a tensor does not tell, so with tensors or names give
+    them one with ``norm="embedding"``. Vectors are measured by their root mean square under the
+    last three. The ``length`` is
 
     - "all": the sum of |g|* over all tensors, which makes this steepest descent under the largest
       of the layers' norms, with 1 / lr as its sharpness;
@@ -149,5 +154,28 @@ class SteepestDescent(
 
     Reference: Bernstein & Newhouse, "Old Optimizer, New Norm: An Anthology", arXiv 2409.20325;
     Large et al., "Scalable Optimization in the Modular Norm", NeurIPS 2024, arXiv 2405.14813. The
-    papers' formulas are followed; the authors' code of the second was compared for the norms.
+    papers' formulas are followed; the authors' code of the second was compared for the norms. The
+    second paper's recursion, which shares a step among layers by the masses and sensitivities of
+    the modules that they are composed of, is left out: it needs to know how outputs flow from
+    module to module, which parameters do not say. Shares are given by groups with ``lr_scale``.
     """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, a model's embeddings apart where the norm is "auto".
+
+        Raises:
+            UsageError: as for the class.
+        """
+        known = set() if self._module is None else embeddings(self._module)
+        own = param_group.get("rule", self.slug) == self.slug
+        if own and known and param_group.get("norm", self.defaults["norm"]) == "auto":
+            params = param_group["params"]
+            entries = [params] if isinstance(params, Tensor) else list(params)
+            rows = [x for x in entries if (x[1] if isinstance(x, tuple) else x) in known]
+            others = [x for x in entries if (x[1] if isinstance(x, tuple) else x) not in known]
+            if others or not rows:
+                super().add_param_group({**param_group, "params": others})
+            if rows:
+                super().add_param_group({**param_group, "params": rows, "norm": "embedding"})
+        else:
+            super().add_param_group(param_group)
