@@ -82,7 +82,8 @@ class ACODER(
     Reference: Lin, Song & Diakonikolas, "Accelerated Cyclic Coordinate Dual Averaging with
     Extrapolation for Composite Convex Optimization", ICML 2023, arXiv 2303.16279. No code of the
     authors was found and the paper was not at hand: the rule and its constant 2/5 follow a
-    restatement. The variance-reduced form for finite sums is not here.
+    restatement. The paper's variance-reduced form for finite sums is left out: no public formula or
+    code of it was found that an implementation could be checked against.
     """
 
     def evaluations(self, closure: Closure) -> Evaluations:
