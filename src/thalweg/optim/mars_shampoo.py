@@ -75,5 +75,6 @@ class MARSShampoo(
 
     Reference: Yuan et al., "MARS: Unleashing the Power of Variance Reduction for Training Large
     Models", ICML 2025, arXiv 2411.10438; the authors' code, which iterates in bfloat16. Here the
-    dtype is that of `Muon`.
+    dtype is that of `Muon`. The later MARS-M (arXiv 2510.21800), with Muon's scaling by
+    0.2 max(rows, columns)^(1/2) in place of this one, is not offered.
     """

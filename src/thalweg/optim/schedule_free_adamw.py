@@ -97,7 +97,9 @@ class ScheduleFreeAdamW(
 
     Reference: Defazio et al., "The Road Less Scheduled", NeurIPS 2024, arXiv 2405.15682. The
     paper (and its AlgoPerf entry) multiplies lr by sqrt(1 - beta2^t), weights included; the
-    default is the authors' code since version 1.3, which divides v instead.
+    default is the authors' code since version 1.3, which divides v instead. Its newer options are
+    left out, since the paper's rule and its theory do without them: ``inner_momentum``, a mean of
+    gradients above the root, and ``decay_at_z``, weight decay taken at z.
     """
 
     needs_recalibration = True

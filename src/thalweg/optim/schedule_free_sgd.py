@@ -78,7 +78,8 @@ class ScheduleFreeSGD(
     ``weight_sum`` and ``average_weight`` (c).
 
     Reference: Defazio et al., "The Road Less Scheduled", NeurIPS 2024, arXiv 2405.15682;
-    defaults of the authors' code.
+    defaults of the authors' code. Its newer options ``inner_momentum`` and ``decay_at_z`` are
+    AdamW's; see `ScheduleFreeAdamW`.
     """
 
     needs_recalibration = True

@@ -73,5 +73,6 @@ class SubspaceMomentum(
     Subspace-Momentum with Convergence Guarantees", ICML 2025, arXiv 2411.07120. Where the
     authors' code chooses P anew it lets the old momentum, taken in the old subspace, act for one
     step in the new one and then drops the gradient of that step; here the momentum starts again
-    with that gradient. Their projection by a randomised Hadamard transform is not here.
+    with that gradient. Their projection by a randomised Hadamard transform is left out: it is
+    a random subspace as "uniform" is, and needs a fast transform, which torch has not, to pay.
     """
