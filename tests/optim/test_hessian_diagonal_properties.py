@@ -1,6 +1,7 @@
 """What the papers of rules that divide by the Hessian's diagonal say that they do."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,7 +177,9 @@ def test_sophia_refuses_outputs_that_are_no_logits() -> None:
 
 
 def test_sophia_with_drawn_labels_takes_logits_with_several_leading_axes() -> None:
-    hyper = {"estimator": "gauss-newton-bartlett", "lr": 0.1}
+    # No entry is clipped, so that the curvature shows.
+    hyper: dict[str, Any] = {"estimator": "gauss-newton-bartlett", "lr": 0.1, "weight_decay": 0.0}
+    hyper |= {"gamma": 1e4, "eps": 10.0}
     flat, stacked = Descent("sophia", start(), **hyper), Descent("sophia", start(), **hyper)
     problem = Curved.drawn(1, "entropy", rows=6)
 
@@ -185,4 +188,16 @@ def test_sophia_with_drawn_labels_takes_logits_with_several_leading_axes() -> No
         targets = torch.tensor(problem.targets)
         return nn.functional.cross_entropy(outputs.reshape(6, 3), targets), outputs
 
-    assert_close(stacked.step(folded), flat.step(problem), 1e-14)
+    found = stacked.step(folded)
+    assert_close(found, flat.step(problem), 1e-14)
+    assert (np.abs(found - start()) < 0.1).all()
+
+
+def test_sophia_with_drawn_labels_takes_logits_that_leave_one_label() -> None:
+    run = Descent("sophia", np.ones(2), ((2,),), estimator="gauss-newton-bartlett", lr=0.1)
+
+    def loss(w: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = torch.stack([w, w - 1e4], dim=1)
+        return w.square().sum(), outputs
+
+    assert_close(run.step(loss), np.full(2, 0.9 - 0.1 * 0.1), 1e-12)

@@ -72,6 +72,12 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "return (k.lr / k.norm_sq ** (self.beta / 2) if k.norm_sq else 0.1, 0.0)",
         ): "where the norm is 0, so is the direction",
     },
+    "optim/tngd.py": {
+        (
+            "names = ('reading', 'exp_avg', 'exp_avg_sq') if self.adam else ('reading',)",
+            "names = ('exp_avg', 'reading', 'exp_avg_sq') if self.adam else ('reading',)",
+        ): "all of these start at zero; only the order of the dictionary differs",
+    },
     "optim/storm.py": {
         (
             "return {'norm_sq_sum': 0.0, 'a_next': 1.0, 'a': 1.0, 'eta': 0.0}",
