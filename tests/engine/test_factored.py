@@ -42,6 +42,10 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+class Other(torch.Tensor):
+    """A tensor whose memory may be anywhere, for all that is known."""
+
+
 def tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
     random = np.random.default_rng(0)
     x = random.standard_normal(shape)
@@ -79,6 +83,7 @@ def test_factored_squares_may_be_tiny(way: str) -> None:
 def test_factored_squares(shape: tuple[int, ...], dtype: torch.dtype, way: str, threads: int):
     tolerance = 1e-13 if dtype == torch.float64 else 1e-6
     x, row, column = tensors(shape, dtype)
+    before = x.clone()
     expected = averaged(x, row, column, 0.3, 0.25)
     average_squares_(row, column, x, 0.3, 0.25)
     for found, one in zip((row, column), expected, strict=True):
@@ -91,6 +96,7 @@ def test_factored_squares(shape: tuple[int, ...], dtype: torch.dtype, way: str, 
         assert float(norm) == pytest.approx(float(np.linalg.norm(expected)), rel=5 * tolerance)
         assert norm.shape == ()
         assert norm.dtype == u.dtype == dtype
+    assert torch.equal(x, before)
 
 
 def test_factored_squares_run_in_c_where_there_is_a_compiler() -> None:
@@ -98,6 +104,8 @@ def test_factored_squares_run_in_c_where_there_is_a_compiler() -> None:
     x, row, column = tensors((3, 5))
     assert factored._runs_in_c(x, row, column)
     assert factored._runs_in_c(torch.nn.Parameter(x), row, column)
+    assert factored._runs_in_c(*tensors((1, 1)))
+    assert not factored._runs_in_c(x.as_subclass(Other), row, column)
     assert not factored._runs_in_c(x, row, column.float())
     assert not factored._runs_in_c(*tensors((3, 5), torch.bfloat16))
     assert not factored._runs_in_c(*tensors((0, 5)))

@@ -87,7 +87,7 @@ def _run(name: str, x: Tensor, row: Tensor, column: Tensor, u: Tensor, *numbers:
         memory.ctypes.data,
         threads,
     )
-    return float(memory[1:, 0].sum())
+    return memory[1:, 0].sum().item()
 
 
 @cache

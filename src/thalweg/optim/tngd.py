@@ -102,11 +102,11 @@ class TNGD(
         start = g
         if step and self.common("warm_start"):
             start = self._remembered("reading", evaluations)
-        noise = self._noise(basis, step)
+        sooner, later = self._noise(basis, step)
         target = basis.mT @ g
-        reading = self._relaxed(basis.mT @ start, target, values, self.common("time"), noise[0])
-        later = self._relaxed(reading, target, values, self.common("delay"), noise[1])
-        self._remember("reading", basis @ later, evaluations)
+        reading = self._relaxed(basis.mT @ start, target, values, self.common("time"), sooner)
+        left = self._relaxed(reading, target, values, self.common("delay"), later)
+        self._remember("reading", basis @ left, evaluations)
         d = basis @ reading
         return x - self.common("lr") * (self._adam(d, evaluations) if self.common("adam") else d)
 

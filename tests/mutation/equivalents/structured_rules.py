@@ -4,7 +4,46 @@ _SHARDED = (
     "does nothing to a whole tensor; the run on two processes in the conformance suite needs it"
 )
 
+_THREADS = "decides how many threads share the work, and which terms are added up first"
+
+_IN_C = (
+    "return dtype in ({}) and all((type(x) in _PLAIN and x.is_cpu and (x.dtype == dtype) "
+    "for x in tensors)) and all((x.is_contiguous() and x.numel() > 0 for x in tensors)) "
+    "and (_function('average', dtype) is not None)"
+)
+
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
+    "engine/factored.py": {
+        (
+            "_PLAIN = (Tensor, torch.nn.Parameter)",
+            "_PLAIN = (torch.nn.Parameter, Tensor)",
+        ): "it is looked for in both, in whichever order",
+        (
+            _IN_C.format("torch.float32, torch.float64"),
+            _IN_C.format("torch.float64, torch.float32"),
+        ): "it is looked for in both, in whichever order",
+        (
+            "dtype = tensors[0].dtype",
+            "dtype = tensors[1].dtype",
+        ): "where the dtypes differ, the answer is no whichever is taken",
+        **{
+            ("threads = torch.get_num_threads() if x.numel() > SERIAL else 1", after): _THREADS
+            for after in (
+                "threads = 1 if x.numel() > SERIAL else torch.get_num_threads()",
+                "threads = torch.get_num_threads() if x.numel() >= SERIAL else 1",
+                "threads = torch.get_num_threads() if x.numel() <= SERIAL else 1",
+                "threads = torch.get_num_threads() if x.numel() > SERIAL else 2",
+            )
+        },
+        (
+            "memory = np.zeros((threads + 1, m + _CHUNK + 1))",
+            "memory = np.zeros((threads + 2, m + _CHUNK + 1))",
+        ): "a row of zeros that no thread writes to adds nothing",
+        **{
+            ("_CHUNK = 1024", f"_CHUNK = {near}"): "decides only which terms are added up first"
+            for near in (1023, 1025)
+        },
+    },
     "engine/cautious.py": {
         (
             "Scaling = Literal['mean', 'count']",
