@@ -228,15 +228,17 @@ def test_adafactor_averages_steps_beside_any_number_of_tensors() -> None:
     np.testing.assert_allclose(own.optimizer.state[own.params[0]]["exp_avg"], 1e-3, rtol=1e-12)
 
 
-def test_adafactor_steps_tensor_by_tensor_where_each_has_numbers_of_its_own() -> None:
+@pytest.mark.parametrize("beta1", [0.0, 0.8])
+def test_adafactor_steps_tensor_by_tensor_where_each_has_numbers_of_its_own(beta1: float) -> None:
     setting = noise((6,), (6,), (4, 5), (2, 3, 4))
     clipped = [
         [g * min(1.0, 2.0 / (np.sqrt(np.sum(g**2)) + 1e-6)) for g in gradients]
         for gradients in setting.gradients()
     ]
-    expected = path_of("adafactor", clipped, setting.start(), lr=0.2)
+    hyper = {"lr": 0.2, "beta1": beta1}
+    expected = path_of("adafactor", clipped, setting.start(), **hyper)
     script, modifiers = setting.gradients(), [ClipLayer(2.0)]
-    found = path_of("adafactor", script, setting.start(), lr=0.2, modifiers=modifiers)
+    found = path_of("adafactor", script, setting.start(), modifiers=modifiers, **hyper)
     assert_paths(found, expected, 1e-13)
 
 
