@@ -157,6 +157,38 @@ def test_lbfgs_ends_where_the_gradient_the_steps_or_the_loss_s_changes_are_small
     assert _evaluations(0.5, value=0.0, tolerance_change=1e-9) == 2
 
 
+def test_lbfgs_begins_with_its_rate_or_less_where_the_gradient_is_large() -> None:
+    for w, rate in ((np.array([0.1, -0.2]), 0.5), (np.array([3.0, -2.0]), 0.5 / 5)):
+        run = Descent("lbfgs", w, ((2,),), lr=0.5, max_iter=1, line_search_fn=None)
+        assert_close(run.step(scaled([1, 1])), (1 - rate) * w, 1e-14)
+
+
+@pytest.mark.parametrize(
+    ("slope", "level", "change", "expected"),
+    [
+        (1.0, 0.0, -1.1e-4, 1),
+        (1.0, 0.0, -0.9e-4, 2),
+        (1.0, 0.0, math.inf, 25),
+        # The neighbours of 1e8 are 1.5e-8 away: the next may be rounding, the third is not.
+        (1e-6, 1e8, 1.5e-8, 1),
+        (1e-6, 1e8, 4.5e-8, 25),
+    ],
+)
+def test_lbfgs_searches_for_a_fall_of_a_ten_thousandth_of_the_slope_in_25_places(
+    slope: float, level: float, change: float, expected: int
+) -> None:
+    # The first rate is 1; the loss has one value wherever the search looks.
+    run, calls = Descent("lbfgs", np.zeros(1), ((1,),), max_iter=1), []
+
+    def shelf(w: Tensor) -> Tensor:
+        calls.append(1)
+        moved = slope * (w - w.detach()) if len(calls) == 1 else change + 0 * w
+        return level + moved.sum()
+
+    run.step(shelf)
+    assert len(calls) == 1 + expected
+
+
 def test_lbfgs_forgets_its_history_where_no_rate_lowers_the_loss() -> None:
     run = Descent("lbfgs", np.array([0.3]), ((1,),), max_iter=1)
     run.step(lambda w: w.square().sum())
@@ -168,7 +200,8 @@ def test_lbfgs_forgets_its_history_where_no_rate_lowers_the_loss() -> None:
 
 
 def test_lbfgs_starts_afresh_where_its_direction_goes_up() -> None:
-    run = Descent("lbfgs", np.array([3.0, -2.0]), ((2,),), max_iter=1, line_search_fn=None)
+    hyper = {"max_iter": 1, "line_search_fn": None, "tolerance_grad": 0.0}
+    run = Descent("lbfgs", np.array([3.0, -2.0]), ((2,),), **hyper)
     run.step(lambda w: w.square().sum())
     # A history that nobody's steps can give: its matrix is negative definite.
     for state in run.optimizer.state.values():
@@ -180,7 +213,7 @@ def test_lbfgs_starts_afresh_where_its_direction_goes_up() -> None:
     assert_close(run.step(lambda w: 0.5 * w.square().sum()), 0.0)
     # The slope along its direction is lost in underflow.
     run.step(lambda w: 1e-200 * w.sum())
-    assert run.number("pairs") == 1
+    assert run.number("pairs") == 0
 
 
 # Saddle-free Newton

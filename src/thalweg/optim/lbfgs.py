@@ -94,14 +94,15 @@ class LBFGS(
                 break
             d = -_two_loops(s, y, g)
             if torch.dot(g, d) >= 0:
-                s, y, d = s[:0], y[:0], -g
+                s = y = s[:0]
+                d = -g
             rate = self.common("lr")
             if len(s) == 0:
                 rate *= min(1.0, 1 / g.abs().sum().item())
             start = Place(0.0, loss, torch.dot(g, d).item(), g)
             found = self._searched(evaluations, x, d, start, rate)
             if found.rate == 0:
-                s, y = s[:0], y[:0]
+                s = y = s[:0]
                 break
             step, change = found.rate * d, found.extra - g
             if torch.dot(step, change) > torch.finfo(x.dtype).eps * torch.dot(change, change):
