@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,14 @@ def test_tngd_with_delay_alone_applies_the_step_before() -> None:
         F = problem.gauss_newton(before) + 0.3 * np.eye(8)
         reading = np.linalg.solve(F, problem.gradient(before))
         assert_close(found[t - 1], w)
+
+
+def test_tngd_with_adam_first_steps_by_the_sign_of_its_reading() -> None:
+    problem, w = SQUARES[0], start()
+    F = problem.gauss_newton(w) + 0.1 * np.eye(8)
+    hyper: dict[str, Any] = {"lr": 0.3, "time": math.inf, "adam": True, "eps": 0.0}
+    found = Descent("tngd", w, ((8,),), **hyper).step(problem)
+    assert_close(found, w - 0.3 * np.sign(np.linalg.solve(F, problem.gradient(w))))
 
 
 def test_tngd_without_damping_stands_flat_directions() -> None:

@@ -15,7 +15,9 @@ from reference import run
 from reference.loop import Arrays
 from reference.mars import REFERENCES as MARS
 from thalweg.core.errors import UsageError
+from thalweg.engine import Numbers, State
 from thalweg.engine.cautious import scale
+from thalweg.engine.mars import MARSRule
 from thalweg.modifier import Cautious, ClipNorm
 
 # Cautious rules
@@ -153,6 +155,18 @@ def test_mars_without_gamma_is_the_base_rule(rule: str, base: str, hyper: dict[s
     settings_ = {"lr": 0.05, "weight_decay": 0.2}
     one = path_of(rule, script, start, gamma=0.0, **settings_)
     assert_paths(one, path_of(base, script, start, **settings_, **hyper), 1e-6)
+
+
+def test_mars_rules_say_that_they_need_a_direction() -> None:
+    with pytest.raises(NotImplementedError, match="MARSRule has no corrected_direction"):
+        MARSRule().corrected_direction(torch.zeros(2, 2), State(), Numbers())
+
+
+def test_mars_keeps_points_and_means_without_a_graph() -> None:
+    p = torch.nn.Parameter(torch.ones(2, 3))
+    state = MARSRule(exact=True).init(p)
+    assert set(state) == {"exp_avg", "previous"}
+    assert not any(x.requires_grad for x in state.values())
 
 
 def test_mars_vectors_take_adamw() -> None:
