@@ -10,7 +10,8 @@ from rule_runs import Run, assert_paths, noise, numbers_kept, path_of
 
 from thalweg import optim
 from thalweg.core.errors import UsageError
-from thalweg.engine.low_rank import grown_slowly, principal_directions
+from thalweg.engine import Numbers, State
+from thalweg.engine.low_rank import LowRankAdam, grown_slowly, principal_directions
 from thalweg.optim.adam_mini import blocks_of
 
 # Low-rank rules
@@ -66,6 +67,30 @@ def test_fira_limits_the_growth_of_the_remainder() -> None:
     torch.testing.assert_close(last, torch.linalg.vector_norm(small))
 
 
+def test_fira_limits_growth_from_next_to_nothing() -> None:
+    """The authors' 1.01 (|before| + 1e-8), and 16 bits' norm in 32."""
+    last = torch.tensor(1e-8, dtype=torch.float64)
+    found = grown_slowly(torch.ones(4, dtype=torch.float64), last)
+    torch.testing.assert_close(found, torch.full_like(found, 1.01e-8), rtol=1e-12, atol=0)
+    x = torch.linspace(1, 2, 1000, dtype=torch.bfloat16)
+    last = torch.tensor(1e9)
+    found = grown_slowly(x, last)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(last, torch.linalg.vector_norm(x.float()))
+
+
+def test_low_rank_rules_take_matrices_with_entries() -> None:
+    rule = LowRankAdam(rank=2)
+    shapes = ((1, 1), (3, 2), (2, 3, 4), (0, 3), (3, 0), (3,), ())
+    assert [rule.takes(torch.zeros(shape)) for shape in shapes] == [True] * 3 + [False] * 4
+    for name, state in rule.init(torch.zeros(5, 3, device="meta").bfloat16()).items():
+        assert (state.device.type, state.dtype) == ("meta", torch.bfloat16)
+        assert state.shape == (3 if name == "basis" else 5, 2)
+    x = torch.zeros(1, 1)
+    with pytest.raises(NotImplementedError, match="LowRankAdam has no direction"):
+        rule.direction(x, x, x, x, State(), Numbers())
+
+
 def test_fira_goes_on_after_a_gradient_of_zero() -> None:
     script = noise((4, 4), steps=9).gradients()
     own = Run("fira", [np.zeros((4, 4))], rank=1)
@@ -79,10 +104,15 @@ def test_principal_directions_do_not_depend_on_signs_or_the_library() -> None:
     x = torch.tensor(np.random.default_rng(0).standard_normal((6, 4)))
     columns = principal_directions(x, 3)
     torch.testing.assert_close(principal_directions(-x, 3), columns)
+    assert (columns.amax(0) == columns.abs().amax(0)).all()
     torch.testing.assert_close(columns.mT @ columns, torch.eye(3, dtype=torch.float64))
     np.testing.assert_allclose((x @ columns).norm(dim=0), np.linalg.svd(x)[1][:3])
+    half = principal_directions(x.bfloat16(), 3)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half, principal_directions(x.bfloat16().float(), 3).bfloat16())
     x[0, 0] = torch.nan
-    assert torch.isfinite(principal_directions(x, 3)).all()
+    some = principal_directions(x, 3)
+    torch.testing.assert_close(some.mT @ some, torch.eye(3, dtype=torch.float64))
 
 
 def test_galore_and_fira_state_bytes() -> None:

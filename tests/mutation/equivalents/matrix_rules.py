@@ -66,6 +66,25 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "finite = torch.where(torch.isfinite(x).all(), x, 0.1).to(at_least_single(x))",
         ): "any subspace does for a gradient that is not finite",
     },
+    "engine/low_rank.py": {
+        (
+            "finite = torch.where(torch.isfinite(x).all(), x, 0.0).to(at_least_single(x))",
+            "finite = torch.where(torch.isfinite(x).all(), x, 0.1).to(at_least_single(x))",
+        ): "any orthonormal columns do for a gradient that is not finite",
+        (
+            "return torch.where(largest < 0, -rows, rows).mT.to(x.dtype)",
+            "return torch.where(largest <= 0, -rows, rows).mT.to(x.dtype)",
+        ): "the largest entry of a unit vector is not 0",
+        **{
+            ("rows = torch.linalg.svd(finite, full_matrices=False)[2][:rank]", after): (
+                "the rows that are read are the same; finding the others too takes longer"
+            )
+            for after in (
+                "rows = torch.linalg.svd(finite)[2][:rank]",
+                "rows = torch.linalg.svd(finite, full_matrices=True)[2][:rank]",
+            )
+        },
+    },
     "optim/psgd_kron.py": {
         (
             "v = v / (torch.linalg.vector_norm(v, dim=1, keepdim=True) + tiny) @ a",

@@ -44,6 +44,12 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             for near in (1023, 1025)
         },
     },
+    "engine/mars.py": {
+        (
+            "return {'shrink': 1.0 if norm <= 1 else 1 / norm}",
+            "return {'shrink': 1.0 if norm < 1 else 1 / norm}",
+        ): "both are 1 for a norm of 1",
+    },
     "engine/cautious.py": {
         (
             "Scaling = Literal['mean', 'count']",
