@@ -19,6 +19,7 @@ from reference.loop import Arrays
 from reference.problems import VECTOR, p1, p3
 from thalweg import optim
 from thalweg.core.errors import UsageError
+from thalweg.testing import check_rule
 
 SCALE = 1024.0
 few = settings(deadline=None, max_examples=25)
@@ -398,6 +399,21 @@ def test_a_given_first_step_is_taken_as_it_is(rule: str) -> None:
     (second,) = own.step([2 * g])
     expected = first - 0.5 * far / np.linalg.norm([*g, *(2 * g)]) * 2 * g
     np.testing.assert_allclose(second, expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("rule", ["dog", "ldog"])
+def test_a_given_first_step_waits_for_a_learning_rate_and_a_gradient(rule: str) -> None:
+    g, hyper = np.array([3.0, -0.1, 0.4]), {"init_eta": 1e-2, "eps": 0.0}
+    own = Run(rule, [VECTOR], lr=lambda t: 0.0 if t == 1 else 0.5, **hyper)
+    np.testing.assert_array_equal(own.step([2 * g])[0], VECTOR)
+    np.testing.assert_array_equal(own.step([0 * g])[0], VECTOR)
+    np.testing.assert_allclose(own.step([g])[0], VECTOR - 1e-2 * g, rtol=0, atol=1e-15)
+    assert not np.allclose(own.step([g])[0], VECTOR - 2e-2 * g, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["dog", "ldog"])
+def test_rules_of_a_given_first_step_conform(rule: str) -> None:
+    check_rule(rule, sharding=False, init_eta=1e-3)
 
 
 def test_ldog_counts_in_single_precision_at_least() -> None:

@@ -56,7 +56,7 @@ class DoGRule(Rule):
         shared["grad_sum_sq"] += measured["gradient"]
         root = shared["grad_sum_sq"] ** 0.5
         shared["eta"] = self.lr * shared["rbar"] / root if root != 0 else 0.0
-        if shared["k"] == 1 and self.init_eta is not None:
+        if shared["rbar"] == 0 and self.init_eta is not None and self.lr > 0:
             shared["eta"] = self.init_eta
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
@@ -97,7 +97,8 @@ class DoG(
         reps_rel: first distance, relative to 1 + |x0|: so small that the first step does no harm;
             1e-4 for nets with batch norm.
         eps: keeps the quotient finite.
-        init_eta: what multiplies the first gradient, lr included, in place of ``reps_rel``.
+        init_eta: what multiplies the first gradient whatever lr is, unless 0, in place of
+            ``reps_rel``.
         weight_decay: coupled (L2).
 
     State: ``x0``, one tensor like the parameter; in each group the numbers ``k`` (steps),

@@ -31,13 +31,12 @@ class LDoGRule(Rule):
         return {"x0": p.detach().clone(), "rbar": 0.0, "grad_sum_sq": self.eps}
 
     def scalars(self, t: int) -> dict[str, float]:
-        """Return the rate, and what the first step or the first distance is to be."""
-        numbers = {"rate": self.lr, "init_eta": 0.0, "reps_rel": 0.0}
-        if t > 1:
-            return numbers
-        if self.init_eta is None:
-            return {**numbers, "reps_rel": self.reps_rel}
-        return {**numbers, "rate": 1.0, "init_eta": self.init_eta}
+        """Return what the first step or the first distance is to be."""
+        given = self.init_eta is not None
+        return {
+            "init_eta": self.init_eta or 0.0,
+            "reps_rel": 0.0 if t > 1 or given else self.reps_rel,
+        }
 
     def measure_each(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
         """Return the squared norms of the gradient, the start and the distance from it."""
@@ -58,11 +57,13 @@ class LDoGRule(Rule):
         s.rbar = max(sums["distance"] ** 0.5, first, s.rbar)
         s.grad_sum_sq += sums["gradient"]
         root = s.grad_sum_sq**0.5
-        return {"eta": k.init_eta or (s.rbar / root if root != 0 else 0.0)}
+        if s.rbar == 0:  # only where the first step is given
+            return {"eta": k.init_eta / k.lr if k.lr > 0 else 0.0}
+        return {"eta": s.rbar / root if root != 0 else 0.0}
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:
-        """Return lr (1 where the first step is given) and 0: weight decay joins the gradient."""
-        return k.rate, 0.0
+        """Return lr and 0: weight decay joins the gradient."""
+        return k.lr, 0.0
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the gradient, weight decay included, times the step."""
@@ -96,7 +97,8 @@ class LDoG(
         reps_rel: first distance, relative to 1 + |x0|: so small that the first step does no harm;
             1e-4 for nets with batch norm.
         eps: keeps the quotient finite.
-        init_eta: what multiplies the first gradient, lr included, in place of ``reps_rel``.
+        init_eta: what multiplies the first gradient whatever lr is, unless 0, in place of
+            ``reps_rel``.
         weight_decay: coupled (L2).
 
     State: ``x0``, one tensor like the parameter, and two numbers, ``rbar`` and ``grad_sum_sq``

@@ -5,6 +5,7 @@ _ALIKE = "all of these start at the parameter; only the order of the dictionary 
 _UNREAD = "`advance` sets it before anything reads it"
 _STILL = "until the first gradient has set it, it multiplies zero"
 _RESTING = "where the learning rate is 0 it only keeps 0 / 0 away, which any positive number does"
+_ALONG = "the root is 0 while all gradients were, and the step goes along the gradient"
 _SEQUENCES = "return {{'alpha': {}, 'alpha_next': _next(1.0), 'speed_sq': {}, 'since_restart': {}}}"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
@@ -51,7 +52,17 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
         (
             "shared['eta'] = self.lr * shared['rbar'] / root if root != 0 else 0.0",
             "shared['eta'] = self.lr * shared['rbar'] / root if root != 0 else 0.1",
-        ): "the root is 0 while all gradients were, and the step goes along the gradient",
+        ): _ALONG,
+    },
+    "optim/ldog.py": {
+        (
+            "return {'eta': s.rbar / root if root != 0 else 0.0}",
+            "return {'eta': s.rbar / root if root != 0 else 0.1}",
+        ): _ALONG,
+        (
+            "return {'eta': k.init_eta / k.lr if k.lr > 0 else 0.0}",
+            "return {'eta': k.init_eta / k.lr if k.lr > 0 else 0.1}",
+        ): "the learning rate, then 0, multiplies it",
     },
     "optim/induced_metric.py": {
         (
