@@ -11,6 +11,7 @@ from reference.problems import (
 )
 from thalweg.core.errors import UsageError
 from thalweg.modifier import ClipLayer
+from thalweg.testing import check_rule
 
 # AMSGrad
 
@@ -219,6 +220,10 @@ def test_adafactor_in_the_papers_form_adds_its_floor_to_the_squares(shape: tuple
     size = 0.1 * np.sqrt(np.mean(VECTOR**2))
     u = g / np.sqrt(g**2 + 1e-30)
     np.testing.assert_allclose(points, start - size * u, rtol=0, atol=1e-14)
+
+
+def test_adafactor_in_the_papers_form_conforms() -> None:
+    check_rule("adafactor", sharding=False, form="paper", beta1=0.9)
 
 
 def test_adafactor_averages_steps_beside_any_number_of_tensors() -> None:

@@ -50,12 +50,12 @@ class AdafactorRule(Rule):
 
     def scalars(self, t: int) -> dict[str, float]:
         """Return the decays, the relative step and the floors."""
-        own = 1e-30 if self.form == "paper" else -1.0
+        eps1 = -1.0 if self.eps[0] is None else self.eps[0]
         return {
             "keep": 1 - t**self.beta2_decay,
             "beta1": self.beta1,
             "relative_step": min(self.lr, 1 / t**0.5),
-            "eps1": own if self.eps[0] is None else self.eps[0],
+            "eps1": eps1,
             "eps2": self.eps[1],
             "d": self.d,
         }
@@ -78,7 +78,9 @@ class AdafactorRule(Rule):
     def _together(
         self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], k: Numbers
     ) -> Tensor | list[Tensor]:
-        eps1 = k.eps1 if k.eps1 >= 0 else torch.finfo(p[0].dtype).eps
+        limits = torch.finfo(p[0].dtype)
+        own = max(1e-30, limits.tiny) if self.form == "paper" else limits.eps
+        eps1 = k.eps1 if k.eps1 >= 0 else own
         added, least = (eps1, 0.0) if self.form == "paper" else (0.0, eps1)
         if p[0].ndim >= 2:
             return [_of_matrices(*one, k, added, least) for one in zip(g, p, s, strict=True)]
@@ -137,8 +139,8 @@ class Adafactor(
         params: see `RuleOptimizer`.
         lr: the largest relative step, 1e-2 in the paper.
         beta2_decay: exponent of the decay, at most 0.
-        eps: eps1 (None: the dtype's machine epsilon, or 1e-30 in the paper's form, which float16
-            cannot hold) and eps2.
+        eps: eps1 (None: the dtype's machine epsilon, or in the paper's form 1e-30, in float16 its
+            smallest normal number) and eps2.
         d: clipping threshold for rms(u), at least 1.
         form: "torch", or "paper" for the authors' program.
         beta1: decay of the mean of steps, in [0, 1); 0 for none.

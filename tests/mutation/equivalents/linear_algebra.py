@@ -48,8 +48,8 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     },
     "optim/adafactor.py": {
         (
-            "own = 1e-30 if self.form == 'paper' else -1.0",
-            "own = 1e-30 if self.form == 'paper' else -1.2",
+            "eps1 = -1.0 if self.eps[0] is None else self.eps[0]",
+            "eps1 = -1.2 if self.eps[0] is None else self.eps[0]",
         ): "any negative number stands for the dtype's own epsilon",
         (
             "def update_all(self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], "
