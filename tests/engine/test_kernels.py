@@ -83,3 +83,51 @@ def test_an_untraceable_formula_runs_uncompiled_and_says_why(
     assert len(told) == 1
     assert reason in told[0]
     torch.testing.assert_close(p.detach(), torch.full_like(p, expected), rtol=1e-9, atol=0)
+
+
+FUNCTIONS = {
+    "exp": torch.exp,
+    "log": torch.log,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "cube root": lambda x: x.pow(1 / 3),
+    "power": lambda x: x**0.7,
+    "atan2": lambda x: torch.atan2(x, x * x),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_those_of_torch_in_every_lane(name, dtype, monkeypatch) -> None:
+    """Ordinary numbers, zeros, signs, infinities, NaN and subnormals, in vectors and left over."""
+    monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+
+    @dataclass(frozen=True)
+    class FunctionRule(Rule):
+        def update(self, g, p, s, k):
+            return FUNCTIONS[name](g)
+
+    class Optimizer(RuleOptimizer, rule=FunctionRule, slug="test-rule"):
+        """Runs the rule, and is forgotten after the test."""
+
+    odd = [0.0, -0.0, torch.inf, -torch.inf, torch.nan, 1e-40, -3.0, 80.0, 1.0]
+    random = torch.randn(1000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    x = torch.cat([random.exp(), torch.tensor(odd, dtype=torch.float64), -random]).to(dtype)
+    p = torch.zeros_like(x).requires_grad_()
+    p.grad = x
+    Optimizer([("p", p)], lr=1.0, execution="compiled").step()
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-14
+    expected = FUNCTIONS[name](x)
+    torch.testing.assert_close(-p.detach(), expected, rtol=tolerance, atol=0, equal_nan=True)
+
+
+def test_sums_of_many_entries_are_accurate_in_float32() -> None:
+    """DoG's sums over millions of entries, some of which are much larger than others."""
+    random = torch.Generator().manual_seed(5)
+    g = torch.randn(3_000_001, generator=random) * 10 ** torch.randn(3_000_001, generator=random)
+    p = torch.zeros_like(g).requires_grad_()
+    optimizer = thalweg.optim.DoG([("p", p)], eps=0.0, execution="compiled")
+    p.grad = g
+    optimizer.step()
+    exact = float(g.double().square().sum())
+    assert optimizer.param_groups[0]["grad_sum_sq"] == pytest.approx(exact, rel=2e-7)

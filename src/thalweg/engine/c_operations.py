@@ -25,6 +25,8 @@ def power(base: Any, exponent: tuple[Any, str]) -> str:
     """Return a power, cheaply where the exponent is a constant that allows it."""
     known = {literal(1.0): base, literal(2.0): f"({base} * {base})"}
     known[literal(3.0)] = f"({base} * {base} * {base})"
+    negative = f"({base} + {base} == {base} ? INFINITY : NAN)"  # as powers of -inf and others
+    known[literal(1 / 3)] = f"({base} < 0 ? {negative} : CBRT({base}))"
     known[literal(0.5)] = f"SQRT({base})"
     known[literal(-0.5)] = f"(1 / SQRT({base}))"
     known[literal(-1.0)] = f"(1 / {base})"

@@ -47,6 +47,15 @@ PREAMBLE = """
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#if defined(__x86_64__) && defined(__GLIBC_PREREQ) && !defined(__clang__)
+#if __GLIBC_PREREQ(2, 35)  /* has vectors of these, which compilers use only if they are told */
+#define VECTOR1(name) _Pragma("omp declare simd notinbranch") extern double name(double); \\
+  _Pragma("omp declare simd notinbranch") extern float name##f(float);
+#define VECTOR2(name) _Pragma("omp declare simd notinbranch") extern double name(double, double); \\
+  _Pragma("omp declare simd notinbranch") extern float name##f(float, float);
+VECTOR1(exp) VECTOR1(log) VECTOR1(tanh) VECTOR1(cbrt) VECTOR2(pow) VECTOR2(atan2)
+#endif
+#endif
 typedef struct { uint16_t bits; } bf16;
 static inline float load_bf16(bf16 x) {
   uint32_t u = (uint32_t)x.bits << 16; float f; memcpy(&f, &u, 4); return f;
@@ -140,7 +149,7 @@ def _source(
     lines = [PREAMBLE, f"typedef {'double' if wide else 'float'} T;"]
     lines += [
         f"#define {name} {name.lower()}{suffix}"
-        for name in ("SQRT", "FABS", "POW", "EXP", "LOG", "TANH", "ATAN2")
+        for name in ("SQRT", "CBRT", "FABS", "POW", "EXP", "LOG", "TANH", "ATAN2")
     ]
     columns = [_Column(*one, stochastic) for one in zip(arrays, dtypes, strict=True)]
     sums = list(formula.sums)
@@ -153,14 +162,16 @@ def _source(
     lines += [f"  const double k_{name} = each[{i}];" for i, name in enumerate(each)]
     lines += [f"  {line}" for line in formula.once]
     lines += [f"  double sum_{name} = 0;" for name in sums]
-    blocked = any(one.coded for one in columns)
+    # Sums of a block are taken in T, which is faster, and added up in double.
+    blocked = any(one.coded for one in columns) or bool(sums)
     if blocked:
         lines.append(f"  for (int64_t start = 0; start < n; start += {BLOCK}) {{")
         lines.append(f"  const int64_t end = n - start < {BLOCK} ? n : start + {BLOCK};")
         lines += [line for one in columns for line in one.decoding()]
     else:
         lines.append("  const int64_t start = 0, end = n;")
-    reduced = f" reduction(+: {', '.join(f'sum_{name}' for name in sums)})" if sums else ""
+    lines += [f"  T part_{name} = 0;" for name in sums]
+    reduced = f" reduction(+: {', '.join(f'part_{name}' for name in sums)})" if sums else ""
     lines.append(f"  #pragma omp simd{reduced}")
     lines.append("  for (int64_t i = start; i < end; i++) {")
     lines += [f"    const T in_{one.name} = {one.load};" for one in columns]
@@ -169,8 +180,9 @@ def _source(
     for salt, one in enumerate(columns[2:]):
         one.salt = salt
     lines += [f"    {one.store(formula.stores[one.name])}" for one in stored]
-    lines += [f"    sum_{name} += (double){value};" for name, value in formula.sums.items()]
+    lines += [f"    part_{name} += (T){value};" for name, value in formula.sums.items()]
     lines.append("  }")
+    lines += [f"  sum_{name} += (double)part_{name};" for name in sums]
     if blocked:
         lines += [line for one in stored for line in one.encoding()]
         lines.append("  }")
@@ -370,7 +382,7 @@ def _compile(compiler: str, source: str, library: Path) -> None:
             raise NoCompilerError(f"{compiler} could not compile a kernel:\n{compiled.stderr}")
         undefined = ("-undefined", "dynamic_lookup") if platform.system() == "Darwin" else ()
         linked = subprocess.run(
-            [compiler, "-shared", *undefined, f"{built}.o", "-o", str(built), "-lm"],
+            [compiler, "-shared", *undefined, f"{built}.o", "-o", str(built), *_libraries()],
             capture_output=True,
             text=True,
             check=False,
@@ -378,6 +390,13 @@ def _compile(compiler: str, source: str, library: Path) -> None:
         if linked.returncode != 0:
             raise NoCompilerError(f"{compiler} could not link a kernel:\n{linked.stderr}")
         os.replace(built, library)
+
+
+def _libraries() -> list[str]:
+    name, version = platform.libc_ver()
+    known = tuple(map(int, version.split(".")[:2])) if name == "glibc" else (0, 0)
+    vectors = platform.machine() == "x86_64" and known >= (2, 35)
+    return ["-lmvec", "-lm"] if vectors else ["-lm"]
 
 
 @cache

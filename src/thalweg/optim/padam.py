@@ -22,6 +22,8 @@ class PadamRule(TwoMoments):
         """Refuse a power outside [0, 1/2]."""
         super().check()
         require(self, "partial", 0 <= self.partial <= 0.5, "in [0, 0.5]")
+        divides = self.eps > 0 or self.partial > 0
+        require(self, "eps", divides, "above 0 where partial is 0")
 
     def init(self, p: Tensor) -> dict[str, Tensor]:
         """Return both moments and the maximum of the second, zero."""
@@ -41,7 +43,8 @@ class PadamRule(TwoMoments):
         m, v = self.moments(g.add(p, alpha=k.weight_decay), s, k)
         if self.amsgrad:
             v = s.max_exp_avg_sq.copy_(torch.maximum(s.max_exp_avg_sq, v))
-        return m / (v.sqrt() + k.eps) ** k.power
+        # A power by its logarithm, because general powers are slow.
+        return m * ((v.sqrt() + k.eps).log() * -k.power).exp()
 
 
 class Padam(
