@@ -54,7 +54,12 @@ SHARED = {
     "engine/low_rank.py": ("galore", "fira", "apollo", "low_rank", "principal_directions"),
     "engine/mars.py": ("mars-adamw", "mars-lion", "mars-shampoo", "mars"),
     "engine/manifold.py": ("riemannian-adam", "riemannian-sgd", "manifold_riemannian"),
-    "engine/riemannian.py": ("riemannian-adam", "riemannian-sgd", "riemannian-adagrad"),
+    "engine/riemannian.py": (
+        "riemannian-adam",
+        "riemannian-sgd",
+        "riemannian-adagrad",
+        "riemannian_rules",
+    ),
     "engine/moments.py": ("adam", "adamw", "amsgrad", "adabelief"),
     "engine/numeric.py": ("lion", "wide"),
     "engine/orthogonal.py": ("adago", "steepest-descent", "steepest_descent"),

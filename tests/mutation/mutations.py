@@ -11,6 +11,10 @@ from operators import CHECKING_KEYWORDS, changes
 CHECKING_METHODS = {"check"}
 CHECKING_CALLS = {"require", "register"}
 
+# Bases of classes without a formula: what users see of a rule (its name, reference and search
+# space), and what a rule asks of others, for type checkers.
+NO_FORMULA = {"RuleOptimizer", "Protocol"}
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -89,8 +93,8 @@ def _sites(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.stmt]]:
 
 
 def _class_sites(node: ast.ClassDef) -> Iterator[tuple[ast.AST, ast.stmt]]:
-    if any(base.id == "RuleOptimizer" for base in node.bases if isinstance(base, ast.Name)):
-        return  # what users see of a rule: its name, reference and search space
+    if {base.id for base in node.bases if isinstance(base, ast.Name)} & NO_FORMULA:
+        return
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef):
             if statement.name not in CHECKING_METHODS:

@@ -44,6 +44,14 @@ class ThingRule(Rule):
         return list(zip(g, p, strict=True))
 
 
+class Shape(Protocol):
+    """What it asks for."""
+
+    def area(self):
+        """Return the area."""
+        ...
+
+
 class Thing(RuleOptimizer, rule=ThingRule, slug="thing", space={"lr": Log(1e-4, 3e-2)}):
     """For users."""
 
@@ -99,6 +107,8 @@ def test_leaves_checks_and_descriptions_alone() -> None:
     for change in CHANGES:
         assert "require" not in change
         assert "extra" not in change
+        assert "area" not in change
+        assert "..." not in change
         assert "Log" not in change
         assert "strict=False" not in change
         assert "zip(g, p)" not in change

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from thalweg import optim
 from thalweg.core.errors import UsageError
+from thalweg.engine import Numbers, State
 from thalweg.engine.manifold import Euclidean, PoincareBall, Sphere, Stiefel, fits
+from thalweg.engine.riemannian import RiemannianRule
 
 RULES = ("riemannian-sgd", "riemannian-adam", "riemannian-amsgrad", "riemannian-adagrad")
 KINDS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -96,8 +98,9 @@ def test_manifold_riemannian_poincare_points_are_drawn_inside() -> None:
     limit = 1 - 10 * torch.finfo(torch.float64).eps ** 0.5
     assert inside[0].norm().item() == pytest.approx(limit, abs=1e-12)
     assert torch.equal(inside[1], outside[1])
-    y, _ = ball.retr_transp(outside[1:], torch.tensor([[0.9, 0.9]]).double(), outside[1:])
-    assert y.norm().item() <= limit + 1e-15
+    for walk in (ball.retr_transp, ball.expmap_transp):
+        y, _ = walk(outside[1:], torch.tensor([[90.0, 90.0]]).double(), outside[1:])
+        assert y.norm().item() <= limit + 1e-15
 
 
 @pytest.mark.parametrize("kind", ["sphere", "stiefel"])
@@ -255,6 +258,26 @@ def test_manifold_riemannian_of_a_parameter_comes_first() -> None:
     optimizer.step()
     assert float(x.detach().norm()) == pytest.approx(1.0)
     torch.testing.assert_close(y.detach(), torch.tensor([2.9, 3.9]).double())
+
+
+def test_riemannian_rules_say_what_they_need() -> None:
+    rule, x = RiemannianRule(), torch.zeros(2)
+    with pytest.raises(NotImplementedError, match="RiemannianRule has no tangent"):
+        rule.tangent(Euclidean(), x, x, State(), Numbers())
+    assert rule.takes(torch.zeros(()))
+    sphere, number = RiemannianRule(manifold="sphere"), torch.zeros(())
+    assert not sphere.takes(number)
+    number.manifold = Sphere()  # type: ignore[attr-defined]
+    assert sphere.takes(number)
+
+
+def test_riemannian_rules_keep_a_number_for_each_component() -> None:
+    shapes = {"euclidean": (3, 4), "sphere": (3, 1), "poincare": (3, 1)}
+    p = torch.nn.Parameter(torch.ones(3, 4))
+    for name, shape in shapes.items():
+        found = RiemannianRule(manifold=name).component(p)  # type: ignore[arg-type]
+        assert torch.equal(found, torch.zeros(shape))
+        assert not found.requires_grad
 
 
 def test_manifold_riemannian_may_differ_by_group() -> None:

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-MANIFOLDS = ("euclidean", "sphere", "poincare", "stiefel")
-
 
 class Manifold(Protocol):
     """What a rule asks of a manifold; x and y are points, u and v tangent vectors at x."""

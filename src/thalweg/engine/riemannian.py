@@ -26,7 +26,7 @@ class RiemannianRule(Rule):
 
     def component(self, p: Tensor) -> Tensor:
         """Return zeros in the shape of the squared norms of components."""
-        whole = gathered(p.detach())
+        whole = gathered(p)
         return torch.zeros_like(self.on(p).component_inner(whole, whole))
 
     def on(self, p: Tensor) -> Manifold:
@@ -54,4 +54,4 @@ class RiemannianRule(Rule):
         self, manifold: Manifold, x: Tensor, r: Tensor, s: State, k: Numbers
     ) -> tuple[Tensor, Tensor | None]:
         """Return the direction at x for the gradient r, and the state to carry along, if any."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no tangent")
