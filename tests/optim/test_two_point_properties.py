@@ -193,11 +193,17 @@ def test_smb_rests_where_the_gradient_vanishes(rule: str) -> None:
         )
     np.testing.assert_array_equal(run.point[:2], [0.0, 0.0])
     assert 0 < abs(run.point[2]) < 0.5
-    # A gradient of next to nothing is followed without a look at the loss.
+
+
+@pytest.mark.parametrize(("slope", "evaluations"), [(0.9e-8, 2), (1.1e-8, 4)])
+@pytest.mark.parametrize("rule", ["smb", "smbi"])
+def test_smb_follows_next_to_nothing_without_a_look(
+    rule: str, slope: float, evaluations: int
+) -> None:
     run, calls = Run(rule, [1.0], lr=1.0), []
     for _ in range(2):
-        run.step(lambda: calls.append(1) or run.params[0].sum() * 0.9e-8)
-    assert len(calls) == 2
+        run.step(lambda: calls.append(1) or run.params[0].sum() * slope)
+    assert len(calls) == evaluations
     assert run.group["model_steps"] == 0
 
 

@@ -136,4 +136,4 @@ class TNGD(
 def _share(values: Tensor, time: float) -> Tensor:
     """Return ``(1 - exp(-value time)) / value``, which is the time for a value of 0."""
     share = -torch.expm1(-values * time) / values
-    return torch.where(values == 0, time, share) if time < math.inf else 1 / values
+    return torch.where(values == 0, time, share)
