@@ -30,14 +30,6 @@ class LDoGRule(Rule):
         """Return a copy of the start, the largest distance and the sum of squares."""
         return {"x0": p.detach().clone(), "rbar": 0.0, "grad_sum_sq": self.eps}
 
-    def scalars(self, t: int) -> dict[str, float]:
-        """Return what the first step or the first distance is to be."""
-        given = self.init_eta is not None
-        return {
-            "init_eta": self.init_eta or 0.0,
-            "reps_rel": 0.0 if t > 1 or given else self.reps_rel,
-        }
-
     def measure_each(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
         """Return the squared norms of the gradient, the start and the distance from it."""
         g = g + p * k.weight_decay
@@ -53,12 +45,12 @@ class LDoGRule(Rule):
     ) -> dict[str, float]:
         """Return the step: the largest distance so far over the root of the sum of squares."""
         del p
-        first = k.reps_rel * (1 + sums["start"] ** 0.5)
+        first = self.reps_rel * (1 + sums["start"] ** 0.5) if self.init_eta is None else 0.0
         s.rbar = max(sums["distance"] ** 0.5, first, s.rbar)
         s.grad_sum_sq += sums["gradient"]
         root = s.grad_sum_sq**0.5
-        if s.rbar == 0:  # only where the first step is given
-            return {"eta": k.init_eta / k.lr if k.lr > 0 else 0.0}
+        if self.init_eta is not None and s.rbar == 0:
+            return {"eta": self.init_eta / k.lr if k.lr > 0 else 0.0}
         return {"eta": s.rbar / root if root != 0 else 0.0}
 
     def step_and_decay(self, k: Numbers) -> tuple[float, float]:

@@ -60,8 +60,8 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "return {'eta': s.rbar / root if root != 0 else 0.1}",
         ): _ALONG,
         (
-            "return {'eta': k.init_eta / k.lr if k.lr > 0 else 0.0}",
-            "return {'eta': k.init_eta / k.lr if k.lr > 0 else 0.1}",
+            "return {'eta': self.init_eta / k.lr if k.lr > 0 else 0.0}",
+            "return {'eta': self.init_eta / k.lr if k.lr > 0 else 0.1}",
         ): "the learning rate, then 0, multiplies it",
     },
     "optim/induced_metric.py": {
