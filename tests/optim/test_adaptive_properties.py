@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from rule_runs import Run, assert_paths, noise, path_of
 
 from reference import REFERENCES, run
@@ -11,7 +12,6 @@ from reference.problems import (
 )
 from thalweg.core.errors import UsageError
 from thalweg.modifier import ClipLayer
-from thalweg.testing import check_rule
 
 # AMSGrad
 
@@ -222,8 +222,12 @@ def test_adafactor_in_the_papers_form_adds_its_floor_to_the_squares(shape: tuple
     np.testing.assert_allclose(points, start - size * u, rtol=0, atol=1e-14)
 
 
-def test_adafactor_in_the_papers_form_conforms() -> None:
-    check_rule("adafactor", sharding=False, form="paper", beta1=0.9)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_adafactor_in_the_papers_form_has_a_floor_that_16_bits_hold(dtype: torch.dtype) -> None:
+    start = [np.ones((2, 3)), np.ones(3)]
+    own = Run("adafactor", start, dtype=dtype, lr=0.25, form="paper", beta1=0.5)
+    assert_paths([own.step([0 * x for x in start])], [start], 0)
+    assert_paths([own.step(start)], [[0.875 * x for x in start]], 0)
 
 
 def test_adafactor_averages_steps_beside_any_number_of_tensors() -> None:
