@@ -70,8 +70,8 @@ class OnlineToNonconvexRule(Rule):
         return derive_seed(self.seed, "online-to-nonconvex", t) / 2**63
 
     def measure(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> dict[str, Tensor]:
-        """Return the squared norm of the move before its projection."""
-        move = s.delta - (g + p * k.weight_decay) * (k.importance * k.lr)
+        """Return the squared norm of the move before its projection, which "basic" alone has."""
+        move = s.delta - (g + p * k.weight_decay) * k.lr
         return {"square": (move * move).sum()}
 
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
