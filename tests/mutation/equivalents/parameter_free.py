@@ -56,6 +56,10 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     },
     "optim/ldog.py": {
         (
+            "if self.init_eta is not None and s.rbar == 0:",
+            "if s.rbar == 0:",
+        ): "without a given first step the distance is positive from the first step on",
+        (
             "return {'eta': s.rbar / root if root != 0 else 0.0}",
             "return {'eta': s.rbar / root if root != 0 else 0.1}",
         ): _ALONG,
