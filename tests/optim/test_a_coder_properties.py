@@ -55,6 +55,15 @@ def test_a_coder_equals_its_loop(hyper: dict[str, float]) -> None:
     assert own.calls == 30 * 4
 
 
+def test_a_coder_says_that_it_looks_beside_the_parameters() -> None:
+    own = Solver()
+    assert optim.ACODER.looks_aside
+    own.run(2)
+    here = own.loss().item()
+    there = own.optimizer.step(own.loss)
+    assert abs(float(there) - here) > 1e-6 * here
+
+
 def test_a_coder_follows_a_learning_rate_that_changes() -> None:
     own = Solver()
     start = [np.zeros(len(c)) for c in own.cuts]

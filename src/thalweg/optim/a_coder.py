@@ -86,6 +86,8 @@ class ACODER(
     code of it was found that an implementation could be checked against.
     """
 
+    looks_aside = True
+
     def evaluations(self, closure: Closure) -> Evaluations:
         """Return evaluations of f alone: the prox takes both penalties."""
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
