@@ -30,6 +30,7 @@ mutate: $(VENV)/.ready-to-test
 ## bench: step times and the training loop's overhead, on an idle machine
 bench: $(VENV)/.ready-to-race
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/matrix_rules.py
 	$(BIN)/python benchmarks/train_overhead.py
 
 ## docs: build the pages into docs/_build/html
