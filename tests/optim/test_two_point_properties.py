@@ -174,6 +174,7 @@ def test_smbi_stays_after_a_failure_and_builds_on_the_next_batch() -> None:
     np.testing.assert_array_equal(run.step(quadratic(first, run.params[0])), x)
     np.testing.assert_allclose(run.state("previous_gradient"), first * x)
     assert run.group["failed"] == 1
+    assert type(run.group["failed"]) is int
     after = run.step(quadratic(second, run.params[0]))
     g = second * x
     expected = x + model_step(-0.5 * g, g, -0.5 * second * g, first * x, 0.99)
@@ -195,7 +196,7 @@ def test_smb_rests_where_the_gradient_vanishes(rule: str) -> None:
     assert 0 < abs(run.point[2]) < 0.5
 
 
-@pytest.mark.parametrize(("slope", "evaluations"), [(0.9e-8, 2), (1.1e-8, 4)])
+@pytest.mark.parametrize(("slope", "evaluations"), [(0.9e-8, 2), (1e-8, 4), (1.1e-8, 4), (1e-5, 4)])
 @pytest.mark.parametrize("rule", ["smb", "smbi"])
 def test_smb_follows_next_to_nothing_without_a_look(
     rule: str, slope: float, evaluations: int
@@ -205,6 +206,71 @@ def test_smb_follows_next_to_nothing_without_a_look(
         run.step(lambda: calls.append(1) or run.params[0].sum() * slope)
     assert len(calls) == evaluations
     assert run.group["model_steps"] == 0
+
+
+def test_smb_takes_a_trial_step_that_descends_just_enough() -> None:
+    run = Run("smb", [1.0], lr=2.0, c=0.0)
+    np.testing.assert_array_equal(run.step(quadratic(1.0, run.params[0])), [-1.0])
+    assert run.group["model_steps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "by_model", "rate"),
+    [("smb", 50, 0.04), ("smb", 55, 0.01), ("smbi", 25, 0.04), ("smbi", 27, 0.01)],
+)
+@pytest.mark.parametrize("autoschedule", [True, False])
+def test_smb_changes_its_rate_by_the_share_of_model_steps(
+    rule: str, by_model: int, rate: float, autoschedule: bool
+) -> None:
+    hyper: dict[str, Any] = {"lr": 0.02, "beta": 0.5, "gamma": 0.5, "n_batches_per_epoch": 100}
+    run = Run(rule, [1.0], autoschedule=autoschedule, **hyper)
+    run.group.update(epoch_steps=99, model_steps=by_model)
+    run.step(quadratic(1.0, run.params[0]))
+    assert run.group["lr"] == (rate if autoschedule else 0.02)
+    assert run.group["epoch_steps"] == (0 if autoschedule else 100)
+
+
+def _smb(p: Tensor, loss: Callable[[Tensor], Tensor], lr: float) -> tuple[Tensor, int]:
+    """Return where one step of SMB leads, and how many steps were by the model."""
+    x = nn.Parameter(p.clone())
+    optimizer = optim.create("smb", [x], lr=lr)
+    optimizer.step(lambda: loss(x))
+    return x.detach(), optimizer.param_groups[0]["model_steps"]
+
+
+def _bfloat16() -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(1000, generator=random).bfloat16() for _ in range(2))
+    return one, two
+
+
+def test_smb_tries_in_single_precision() -> None:
+    p, q = _bfloat16()
+    found, by_model = _smb(p, lambda x: (x - q).square().sum(), lr=0.1)
+    expected = (p.float() - 0.1 * (2 * (p - q)).float()).bfloat16()
+    assert (found != expected).sum() <= 2
+    assert by_model == 0
+    # A square beyond the largest number of float16.
+    zero = torch.zeros(1, dtype=torch.float16)
+    found, by_model = _smb(zero, lambda x: 300 * x.sum(), lr=0.01)
+    assert found.item() == -3.0
+    assert by_model == 0
+
+
+def test_smb_builds_its_model_in_single_precision_and_adds_up_in_double() -> None:
+    p, q = _bfloat16()
+    found, by_model = _smb(p, lambda x: (x - q).square().sum(), lr=3.0)
+    g = (2 * (p - q)).float()
+    there = (2 * ((p.float() - 3.0 * g).bfloat16() - q)).float()
+    s, g, y = (x.double().numpy() for x in (-3.0 * g, g, there - g))
+    expected = p.double() + torch.tensor(model_step(s, g, y, g, 0.99))
+    assert (found != expected.bfloat16()).sum() <= 2
+    assert by_model == 1
+    # A sum of squares beyond the largest number of float32, of ten times -1e19.
+    found, by_model = _smb(torch.ones(10), lambda x: 5e17 * x.square().sum(), lr=1e-17)
+    s, g, y = (np.full(10, x) for x in (-10.0, 1e18, -1e19))
+    np.testing.assert_allclose(found.numpy(), 1 + model_step(s, g, y, g, 0.99), rtol=1e-5)
+    assert by_model == 1
 
 
 @pytest.mark.parametrize("rule", ["smb", "smbi"])

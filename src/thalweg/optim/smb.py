@@ -126,7 +126,7 @@ class SMB(
 
     def _fails(self, evaluations: Evaluations, loss: float, g: Tensors) -> bool:
         """Return whether the loss at the trial point has not descended enough."""
-        squares = [float(wide(x).square().sum()) for x in g]
+        squares = [wide(x).square().sum().item() for x in g]
         if sum(squares) ** 0.5 < _FLAT:
             return False
         rates = self._rates(evaluations.params)
@@ -141,7 +141,7 @@ class SMB(
         here = zeros_where_absent(evaluations.gradient()[1], evaluations.params)
         eta = self.common("eta")
         return [
-            _model_step(s, x, d, wide(there) - wide(x), eta)
+            _model_step(s, x, d, wide(there) - x, eta)
             for s, x, d, there in zip(trial, g, along, here, strict=True)
         ]
 
@@ -209,7 +209,7 @@ class SMBi(
         loss, found = evaluations.gradient()
         g = zeros_where_absent(found, params)
         states = [self.state_of(p) for p in params]
-        step, build = self._trial(params, g), bool(self.param_groups[0]["failed"])
+        step, build = self._trial(params, g), self.param_groups[0]["failed"]
         with evaluations.at(_added(params, step)):
             if build:
                 before = [state["previous_gradient"] for state in states]
@@ -226,7 +226,7 @@ class SMBi(
 
 
 def _added(params: Tensors, step: Tensors) -> Tensors:
-    return [p.detach() + s for p, s in zip(params, step, strict=True)]
+    return [p + s for p, s in zip(params, step, strict=True)]
 
 
 def _model_step(s: Tensor, g: Tensor, along: Tensor, y: Tensor, eta: float) -> Tensor:

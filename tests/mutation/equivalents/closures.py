@@ -72,6 +72,16 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "return (k.lr / k.norm_sq ** (self.beta / 2) if k.norm_sq else 0.1, 0.0)",
         ): "where the norm is 0, so is the direction",
     },
+    "optim/smb.py": {
+        (
+            "predicted = sum((lr * square for lr, square in zip(rates, squares, strict=True)))",
+            "predicted = sum((lr * square for square, lr in zip(rates, squares, strict=True)))",
+        ): "a product is the same in either order",
+        (
+            "return [p + s for p, s in zip(params, step, strict=True)]",
+            "return [p + s for s, p in zip(params, step, strict=True)]",
+        ): "a sum is the same in either order",
+    },
     "optim/tngd.py": {
         (
             "names = ('reading', 'exp_avg', 'exp_avg_sq') if self.adam else ('reading',)",
