@@ -323,7 +323,7 @@ class ClosureOptimizer(RuleOptimizer):
         return {**super().__getstate__(), "_provided": {}}
 
 
-def _twice_differentiable() -> contextlib.AbstractContextManager[None]:
+def _twice_differentiable() -> contextlib.AbstractContextManager[Any]:
     """Let attention be computed in a way whose derivative has a derivative."""
     return sdpa_kernel(SDPBackend.MATH)
 

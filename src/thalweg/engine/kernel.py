@@ -394,8 +394,8 @@ def _compile(compiler: str, source: str, library: Path) -> None:
 
 def _libraries() -> list[str]:
     name, version = platform.libc_ver()
-    known = tuple(map(int, version.split(".")[:2])) if name == "glibc" else (0, 0)
-    vectors = platform.machine() == "x86_64" and known >= (2, 35)
+    known = [int(part) for part in version.split(".")[:2]] if name == "glibc" else []
+    vectors = platform.machine() == "x86_64" and known >= [2, 35]
     return ["-lmvec", "-lm"] if vectors else ["-lm"]
 
 
