@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from reference.curved import Array, Curved
 from thalweg.core.errors import UsageError
+from thalweg.engine import second_order
 from thalweg.engine.second_order import Probes
 
 # Newton
@@ -306,6 +307,22 @@ def test_saddle_free_newton_of_low_rank_finds_its_eigenpairs_from_ten_more_vecto
         model = U @ np.diag(np.abs(e[leading])) @ U.T + 0.5 * np.eye(40)
         w = w - 0.1 * np.linalg.solve(model, H @ w + slope)
         assert_close(run.step(_quadratic(H, slope)), w)
+
+
+@pytest.mark.parametrize(("size", "rank", "products"), [(40, 3, 26), (5, 20, 10)])
+def test_saddle_free_newton_of_low_rank_takes_no_more_products_than_it_needs(
+    size: int, rank: int, products: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, product = [], second_order.hessian_product
+
+    def counted(*given: Any) -> list[Tensor]:
+        seen.append(1)
+        return product(*given)
+
+    monkeypatch.setattr("thalweg.optim.saddle_free_newton.hessian_product", counted)
+    run = Descent("saddle-free-newton", start(size), ((size,),), rank=rank)
+    run.step(_quadratic(np.diag(np.linspace(-1, 3, size)), np.ones(size)))
+    assert len(seen) == products
 
 
 def test_saddle_free_newton_refuses_what_does_not_go_together() -> None:
