@@ -151,6 +151,13 @@ def test_steepest_descent_keeps_a_group_s_own_norm_rule_and_order() -> None:
         ["0.weight", "2.weight"],
     ]
     chosen = optim.groups(model, weight_decay=0.1)
+    found = optim.SteepestDescent(chosen).param_groups
+    assert [(len(group["params"]), group["norm"]) for group in found] == [
+        (1, "auto"),
+        (1, "auto"),
+        (2, "embedding"),
+    ]
+    chosen = optim.groups(model, weight_decay=0.1)
     for group in chosen:
         group |= {"norm": "spectral"}
     assert [g["norm"] for g in optim.SteepestDescent(chosen).param_groups] == ["spectral"] * 2

@@ -168,7 +168,7 @@ class SteepestDescent(
         """
         known = set() if self._module is None else embeddings(self._module)
         own = param_group.get("rule", self.slug) == self.slug
-        if own and known and param_group.get("norm", self.defaults["norm"]) == "auto":
+        if own and param_group.get("norm", self.defaults["norm"]) == "auto":
             params = param_group["params"]
             entries = [params] if isinstance(params, Tensor) else list(params)
             rows = [x for x in entries if (x[1] if isinstance(x, tuple) else x) in known]
