@@ -154,8 +154,8 @@ def test_steepest_descent_keeps_a_group_s_own_norm_rule_and_order() -> None:
     found = optim.SteepestDescent(chosen).param_groups
     assert [(len(group["params"]), group["norm"]) for group in found] == [
         (1, "auto"),
-        (1, "auto"),
         (2, "embedding"),
+        (1, "auto"),
     ]
     chosen = optim.groups(model, weight_decay=0.1)
     for group in chosen:
