@@ -5,10 +5,12 @@ parameters, 1,000 small ones) prints for each rule, and for the same rule of the
 installed (torch, pytorch-optimizer, heavyball, timm, schedulefree)
 
 * the time of a step and its ratio to `torch.optim.AdamW(fused=True)` on the same list;
-* its ratio to the rule's own limit: the bytes it has to move at the bandwidth of an in-place axpy
-  on the same list. The bytes are counted from the formula: what the update reads and writes, once
-  each, and before it what sums over tensors read, if the rule needs them. Rules for whole tensors
-  have no such formula; for them it is everything once. A peer has the limit of our rule;
+* its ratio to the rule's own limit: the bytes it has to move at the bandwidth of memory, measured
+  on the same list in the same rounds. The bytes are counted from the formula: what the update reads
+  and writes, once each, at the bandwidth of an in-place axpy; and before it what sums over tensors
+  read, if the rule needs them, at the bandwidth of a dot product, since a processor that only reads
+  does not fill the bus (about 33 GB/s beside 50 on two cores). Rules for whole tensors have no such
+  formula; for them it is everything once. A peer has the limit of our rule;
 * the bytes that a step allocates at its peak;
 * the time of the first step of a new process, with an empty and with a filled kernel cache.
 
@@ -206,31 +208,35 @@ def peers(shapes: list[tuple[int, ...]], slugs: list[str]) -> Iterator[tuple[str
         yield label, slug, step
 
 
-def moved_bytes(optimizer: RuleOptimizer) -> int:
-    """Return the bytes that a step has to read and write."""
+def moved_bytes(optimizer: RuleOptimizer) -> tuple[int, int]:
+    """Return the bytes that a step's update has to move, and those that sums before it read."""
     turns: list[execution.Turn] = []
     with mock.patch.object(execution, "update", lambda turn, how: turns.append(turn)):
         optimizer.step()
-    return sum(moved_by(turn) for turn in turns)
+    moved = [moved_by(turn) for turn in turns]
+    return sum(update for update, _ in moved), sum(read for _, read in moved)
 
 
-def moved_by(turn: execution.Turn) -> int:
+def moved_by(turn: execution.Turn) -> tuple[int, int]:
     if turn.rule.reads == "tensor":
         state = [x for one in turn.states for x in one.values() if torch.is_tensor(x)]
-        return 3 * sum(p.nbytes for p in turn.p) + 2 * sum(x.nbytes for x in state)
+        return 3 * sum(p.nbytes for p in turn.p) + 2 * sum(x.nbytes for x in state), 0
     columns = {"g": turn.g, "p": turn.p, **turn.state_columns()}
     sizes = {name: sum(x.nbytes for x in column) for name, column in columns.items()}
     passes: list[Pass | None] = [None]
     passes += [Pass("measure")] * measures(type(turn.rule))
     passes += [Pass("measure_each")] * measures_each(type(turn.rule))
     names = (*vars(turn.k), *turn.each[0])
-    total = 0
+    update = read = 0
     for one in passes:
         formula = trace(turn.rule, (), one, tuple(turn.state_columns()), names, turn.maximize)
         text = " ".join((*formula.each, *formula.stores.values(), *formula.sums.values()))
-        total += sum(sizes[name] for name in set(re.findall(r"\bin_(\w+)", text)))
-        total += sum(sizes[name] for name in formula.stores)
-    return total
+        moved = sum(sizes[name] for name in set(re.findall(r"\bin_(\w+)", text)))
+        if one is None:
+            update = moved + sum(sizes[name] for name in formula.stores)
+        else:
+            read += moved
+    return update, read
 
 
 def transient_bytes(step: Callable[[], object]) -> int:
@@ -307,31 +313,34 @@ def measure_list(shapes: list[tuple[int, ...]], slugs: list[str], rounds: int) -
     slow = [slug for slug in slugs if rules[slug].rule.reads == "tensor"]
     steps: dict[str, Callable[[], object]] = {
         "axpy": lambda: x.add_(y, alpha=1e-9),
+        "dot": lambda: torch.dot(x, y),
         "torch fused AdamW": fused.step,
     }
     steps |= {slug: rule.step for slug, rule in rules.items() if slug not in slow}
     for step in (*steps.values(), *(rules[slug].step for slug in slow)):
         step()
         step()
-    moved: dict[str, int] = {"torch fused AdamW": 7 * x.nbytes}
+    moved: dict[str, tuple[int, int]] = {"torch fused AdamW": (7 * x.nbytes, 0)}
     moved |= {slug: moved_bytes(rule) for slug, rule in rules.items()}
     taken = median_times(steps, rounds)
     # Matrix rules take seconds on the larger lists; a few rounds are enough for them.
     for slug in slow:
         steps[slug] = rules[slug].step
         taken |= median_times({slug: steps[slug]}, max(3, rounds // 10))
-    bandwidth = 3 * x.nbytes / taken["axpy"]
-    print(f"  (axpy {bandwidth / 1e9:.1f} GB/s)")
+    bandwidth, reading = 3 * x.nbytes / taken["axpy"], 2 * x.nbytes / taken["dot"]
+    print(f"  (axpy {bandwidth / 1e9:.1f} GB/s, dot {reading / 1e9:.1f} GB/s)")
 
     def report(label: str, slug: str, seconds: float, step: Callable[[], object]) -> None:
+        update, sums = moved[slug]
+        limit = update / bandwidth + sums / reading
         print(
             f"  {label:32s} {seconds * 1e3:9.2f} {seconds / taken['torch fused AdamW']:8.2f} "
-            f"{seconds / (moved[slug] / bandwidth):8.2f} {transient_bytes(step):12,}",
+            f"{seconds / limit:8.2f} {transient_bytes(step):12,}",
             flush=True,
         )
 
     for label, seconds in taken.items():
-        if label != "axpy":
+        if label not in ("axpy", "dot"):
             report(label, label, seconds, steps[label])
     for label, slug, step in peers(shapes, slugs):
         try:
