@@ -102,4 +102,4 @@ def test_stacks_are_scored_one_by_one(tables: np.ndarray) -> None:
 def test_speed_up() -> None:
     assert speed_up([1, 2], [2, 4], [9, 9]) == pytest.approx(0.5)
     assert speed_up([1, INF], [1, 5], [9, 9]) == pytest.approx(math.sqrt(2))
-    assert speed_up([1, INF], [1, 31 / 3], [9, 10], 3) == pytest.approx(math.sqrt(3))
+    assert speed_up([1, INF], [1, 31 / 3], [27, 30]) == pytest.approx(math.sqrt(3))

@@ -68,6 +68,31 @@ def test_leave_one_out(trials_file: Path, targets_file: Path, tmp_path: Path) ->
     assert float(ratings[0]["nash_weight"]) == pytest.approx(1)
 
 
+def test_speed_ups(table: Table, tmp_path: Path) -> None:
+    workloads = {
+        "v": {"validation_target_value": 0.5, "max_allowed_runtime_sec": 15},
+        "w": {"validation_target_value": 0.5, "max_allowed_runtime_sec": 15},
+    }
+    targets = tmp_path / "targets.json"
+    targets.write_text(json.dumps({"base_workloads": ["v", "w"], "workloads": workloads}))
+    rows = [["a", "v", "s", "t", 1], ["a", "w", "s", "t", 4]]
+    rows += [["b", "v", "s", "t", 4], ["b", "w", "s", "t", ""], ["c", "v", "s", "t", 1]]
+    run(table(rows), "--workloads", targets, "--out", tmp_path)
+    found = {(r["submission"], r["reference"]): r for r in read(tmp_path / "speed_ups.csv")}
+    assert len(found) == 6
+    assert float(found["a", "b"]["time_ratio"]) == pytest.approx(0.25)  # 1 / 4, and 4 / 16
+    assert float(found["a", "b"]["speed_up"]) == pytest.approx(0.75)
+    assert float(found["b", "a"]["time_ratio"]) == pytest.approx(4)
+    assert found["a", "c"]["speed_up"] == ""  # c has no run on w
+
+
+def test_a_miss_without_a_budget_has_no_speed_up(
+    table: Table, targets: Path, tmp_path: Path
+) -> None:
+    run(table(GOOD), "--workloads", targets, "--out", tmp_path)
+    assert all(row["speed_up"] == "" for row in read(tmp_path / "speed_ups.csv"))
+
+
 def test_self_tuning_has_one_run_a_study(table: Table, targets: Path, tmp_path: Path) -> None:
     rows = [["a", "w", "s1", "t", 1], ["a", "w", "s2", "t", 3], ["b", "w", "s1", "t", 4]]
     words = ("--workloads", targets, "--ruleset", "self", "--out", tmp_path / "out")

@@ -40,7 +40,7 @@ def score(
 ) -> None:
     """Score anyone's runs by AlgoPerf's rules, with the uncertainty that studies leave.
 
-    Writes scores.csv, profiles.csv, times.csv, leave_one_out.csv and ratings.csv.
+    Writes scores.csv, profiles.csv, times.csv, leave_one_out.csv, ratings.csv and speed_ups.csv.
     """
     from thalweg.core.files import check_folder
     from thalweg.scoring import read_runs, read_suite

@@ -95,9 +95,7 @@ def exact_score(relative: ArrayLike, cut_off: float = CUT_OFF) -> Array:
     return np.clip((cut_off - table) / (cut_off - 1), 0.0, None).mean(-1)
 
 
-def speed_up(
-    times: ArrayLike, reference: ArrayLike, budgets: ArrayLike, budget_factor: float = 1.0
-) -> float:
+def speed_up(times: ArrayLike, reference: ArrayLike, budgets: ArrayLike) -> float:
     """Return the geometric mean over workloads of a submission's time over a reference's.
 
     A miss counts as the workload's budget and one second. Published as 1 minus this.
@@ -105,10 +103,9 @@ def speed_up(
     Args:
         times: of the submission on the base workloads, shape (workloads,).
         reference: of the reference, likewise.
-        budgets: allowed seconds of a run, likewise.
-        budget_factor: what budgets are multiplied by: 3 for self-tuning in AlgoPerf 0.5.
+        budgets: allowed seconds of a run, likewise; NaN where they are unknown.
     """
-    allowed = budget_factor * np.asarray(budgets, dtype=float) + 1
+    allowed = np.asarray(budgets, dtype=float) + 1
     tables = (np.asarray(x, dtype=float) for x in (times, reference))
     own, other = (np.where(np.isposinf(x), allowed, x) for x in tables)
     return math.exp(float(np.mean(np.log(own) - np.log(other))))

@@ -22,6 +22,7 @@ from thalweg.scoring.profile import (
     grid_score,
     performance_profile,
     ratios,
+    speed_up,
     standing_times,
 )
 from thalweg.scoring.ranking import borda, mean_rank, win_margins
@@ -31,6 +32,7 @@ from thalweg.scoring.times import TimeTable, TrialRule, median, study_times
 from thalweg.scoring.uncertainty import Uncertainty, over_studies, ranked
 
 RULESETS = ("external", "self")
+BUDGET_FACTORS = {"external": 1.0, "self": 3.0}  # of AlgoPerf 0.5
 SEED = 0
 
 Array = NDArray[np.float64]
@@ -47,6 +49,7 @@ class Scoring:
         score: by AlgoPerf's grid.
         exact: by the exact integral.
         uncertainty: over resampled studies.
+        budgets: allowed seconds on the base workloads; NaN where they are unknown.
         notes: what is to be known about the table.
     """
 
@@ -56,6 +59,7 @@ class Scoring:
     score: Array
     exact: Array
     uncertainty: Uncertainty
+    budgets: Array
     notes: tuple[str, ...]
 
     @property
@@ -86,6 +90,7 @@ def score(
     times = TimeTable(names, workloads, values.reshape(len(names), len(workloads)))
     standing = standing_times(times.values, workloads, suite.base, suite.variants)
     relative = ratios(standing)
+    allowed = np.array([suite.budgets.get(name, np.nan) for name in suite.base])
     rng = np.random.default_rng(SEED)
     return Scoring(
         suite,
@@ -94,12 +99,13 @@ def score(
         grid_score(relative),
         exact_score(relative),
         over_studies(studies, workloads, suite, rng),
+        BUDGET_FACTORS[ruleset] * allowed,
         tuple(_notes(runs, suite, times)),
     )
 
 
 def write(scoring: Scoring, folder: Path) -> list[Path]:
-    """Write scores.csv, profiles.csv, times.csv, leave_one_out.csv and ratings.csv.
+    """Write scores, profiles, times, leave_one_out, ratings and speed_ups, each a CSV.
 
     Raises:
         UsageError: the folder cannot be written to.
@@ -112,6 +118,7 @@ def write(scoring: Scoring, folder: Path) -> list[Path]:
         "times.csv": _times,
         "leave_one_out.csv": _leave_one_out,
         "ratings.csv": _ratings,
+        "speed_ups.csv": _speed_ups,
     }
     return [_write(folder / name, rows(scoring)) for name, rows in tables.items()]
 
@@ -238,6 +245,24 @@ def _ratings(scoring: Scoring) -> Rows:
         )
         for i in scoring.order
     ]
+
+
+def _speed_ups(scoring: Scoring) -> Rows:
+    """How much faster each submission is than each other: 1 less the mean ratio of times.
+
+    On the base workloads; empty where a time, or the budget that a miss counts as, is unknown.
+    """
+    names, table = scoring.times.submissions, scoring.times
+    columns = [table.workloads.index(name) for name in scoring.suite.base]
+    times = table.values[:, columns]
+    rows: list[Sequence[Any]] = []
+    for i in scoring.order:
+        for j in scoring.order:
+            if i != j:
+                ratio = speed_up(times[i], times[j], scoring.budgets)
+                cells = ("", "") if np.isnan(ratio) else (ratio, 1 - ratio)
+                rows.append((names[i], names[j], *cells))
+    return ("submission", "reference", "time_ratio", "speed_up"), rows
 
 
 def _write(path: Path, rows: Rows) -> Path:
