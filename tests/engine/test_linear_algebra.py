@@ -1,11 +1,13 @@
 """Newton-Schulz against the polynomial of its singular values, and what it is made of."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from thalweg.engine import linear_algebra
 from thalweg.engine.linear_algebra import (
@@ -118,6 +120,57 @@ def test_newton_schulz_with_a_steep_polynomial() -> None:
     torch.testing.assert_close(newton_schulz(x, 1, (60.0, 0.0, 0.0), 0.0), expected)
 
 
+STEEP: Coefficients = (4.0, -4.0, 1.0)
+
+
+def operations(function: Callable[..., object], *arguments: object) -> int:
+    """Return the floating-point operations of the matrix products in a call."""
+    with FlopCounterMode(display=False) as counter:
+        function(*arguments)
+    return counter.get_total_flops()
+
+
+def plain_form(short: int, long: int, steps: int) -> int:
+    return steps * (4 * short**2 * long + 2 * short**3)
+
+
+def gram_form(short: int, long: int, steps: int, stride: int) -> int:
+    total = 0
+    for done in range(0, steps, stride):
+        own = min(stride, steps - done)
+        # X X^T, F X, the first F; then two products for the next A, one for its F, one for all.
+        total += 4 * short**2 * long + 2 * short**3 * (1 + 4 * (own - 1))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "coefficients", "expected"),
+    [
+        (8, 8, QUINTIC, plain_form(8, 8, 12)),
+        (8, 11, QUINTIC, plain_form(8, 11, 12)),
+        (8, 12, QUINTIC, gram_form(8, 12, 12, 3)),
+        (8, 30, QUINTIC, gram_form(8, 30, 12, 3)),
+        (8, 30, STEEP, gram_form(8, 30, 12, 2)),
+        (8, 30, (60.0, 0.0, 0.0), gram_form(8, 30, 12, 1)),
+        (8, 30, (1.2, -0.4, 0.1), gram_form(8, 30, 12, 10)),
+        (8, 30, (0.5, 0.3, 0.2), gram_form(8, 30, 12, 10)),
+    ],
+)
+def test_newton_schulz_computes_no_more_than_its_form_needs(
+    short: int, long: int, coefficients: Coefficients, expected: int
+) -> None:
+    x = random(short, long).float()
+    assert operations(newton_schulz, x, 12, coefficients) == expected
+    assert operations(newton_schulz, x.mT, 12, coefficients) == expected
+    half = operations(newton_schulz, x.bfloat16(), 12, coefficients)
+    assert half == plain_form(short, long, 12)
+
+
+def test_newton_schulz_with_two_steps_on_one_gram_matrix() -> None:
+    x = random(8, 30)
+    torch.testing.assert_close(newton_schulz(x, 5, STEEP), by_singular_values(x, 5, STEEP))
+
+
 def test_newton_schulz_of_nothing_is_nothing() -> None:
     for shape in ((0, 3), (3, 0), (0, 0), (0, 2, 5), (2, 0, 5)):
         assert newton_schulz(torch.zeros(shape)).shape == shape
@@ -153,13 +206,23 @@ def test_symmetric_product(batch: int, n: int, k: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "k", "halved"), [(256, 763, True), (256, 762, False), (255, 800, False)]
+    ("n", "k", "halved"),
+    [(256, 763, True), (256, 762, False), (255, 800, False), (500, 200, True), (500, 199, False)],
 )
 def test_symmetric_product_computes_one_half_of_large_products(
     n: int, k: int, halved: bool
 ) -> None:
     found = symmetric_product(random(1, n, k), random(1, k, n, seed=1))[0]
     assert (found[-1, 0] == found[0, -1]) == halved
+
+
+@pytest.mark.parametrize(("n", "parts"), [(257, 4), (1023, 4), (1024, 8), (1030, 8)])
+def test_symmetric_product_computes_blocks_on_and_above_the_diagonal(n: int, parts: int) -> None:
+    k = 5 * 10**7 // n**2 + 1
+    size = math.ceil(n / parts)
+    entries = sum(min(size, n - low) * (n - low) for low in range(0, n, size))
+    a = torch.ones(1, n, k)
+    assert operations(symmetric_product, a, a.mT) == 2 * k * entries
 
 
 def test_symmetric_product_does_not_read_what_it_has_not_written() -> None:
@@ -222,13 +285,30 @@ def test_orthogonalising_dtype_is_measured_on_one_thread_of_a_cpu(measured) -> N
 def test_orthogonalising_dtype_takes_the_least_of_some_times(
     hopeless: float, products: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = [5.0, 2.0, 7.0, 7.0, 7.0, 7.0, 7.0, 1.0]
+    seconds = [5.0, 2.0, 7.0, 7.0, 1.0, 7.0, 7.0, 7.0]
     clock = iter([x for one in seconds for x in (10.0, 10.0 + one)])
     monkeypatch.setattr(linear_algebra.time, "perf_counter", lambda: next(clock))
     cpu = torch.device("cpu")
     found = linear_algebra._seconds_of_product(cpu, torch.float32, hopeless)
     assert found == min(seconds[:products])
     assert len(list(clock)) == 2 * (8 - products)
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 256), ("cuda", 2048)])
+def test_orthogonalising_dtype_is_found_by_products_on_the_device(
+    device: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def ones(*shape: int, dtype: object = None, device: object = None) -> torch.Tensor:
+        asked.append((*shape, dtype, device))
+        return torch.zeros(3, 3)
+
+    monkeypatch.setattr(linear_algebra.torch, "ones", ones)
+    where = torch.device(device)
+    arguments = (where, torch.bfloat16, math.inf)
+    assert operations(linear_algebra._seconds_of_product, *arguments) == 8 * 2 * 3**3
+    assert asked == [(size, size, torch.bfloat16, where)]
 
 
 def test_merge_axes() -> None:

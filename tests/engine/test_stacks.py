@@ -1,6 +1,5 @@
 """Small tensors of one shape go through a rule together, and come out as if they had gone alone."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from thalweg import optim
 from thalweg.engine import Numbers, State
 from thalweg.engine.stacks import in_stacks, stack, stacked
 
@@ -77,27 +75,3 @@ def test_stacks_of_states_carry_back_what_is_written(count: int) -> None:
         assert torch.equal(s.b, s.a)
         assert s.b.data_ptr() != s.a.data_ptr()
         assert torch.equal(s.c, torch.ones(2))
-
-
-@pytest.mark.parametrize("rule", ["muon", "soap"])
-def test_tensors_in_stacks_step_as_if_alone(rule: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(3, 4), (4, 3), (3, 4), (2, 3, 2), (3, 4), (2, 3, 2)]
-    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    hyper = {"precondition_frequency": 2} if rule == "soap" else {}
-    together, alone = copy.deepcopy(start), copy.deepcopy(start)
-    one = optim.create(rule, [(f"layer.{i}", p) for i, p in enumerate(together)], **hyper)
-    others = [optim.create(rule, [("layer", p)], **hyper) for p in alone]
-    for _ in range(7):
-        for a, b in zip(together, alone, strict=True):
-            a.grad = torch.randn(a.shape, generator=generator, dtype=a.dtype)
-            b.grad = a.grad.clone()
-        one.step()
-        for other in others:
-            other.step()
-    for a, b, other, before in zip(together, alone, others, start, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
-        assert not torch.equal(a, before)
-        for name, x in other.state[b].items():
-            if torch.is_tensor(x):
-                torch.testing.assert_close(one.state[a][name], x, rtol=1e-11, atol=1e-11)

@@ -1,5 +1,6 @@
 """What the papers of rules for matrices say that they do."""
 
+import copy
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from rule_runs import Run, assert_paths, noise, path_of
 
+from thalweg import optim
 from thalweg.engine import newton_schulz
 from thalweg.engine.orthogonal import polar_factor
 from thalweg.engine.radial import without_radial_part
@@ -69,6 +71,52 @@ def test_adamp_takes_gradients_below_eps_as_small() -> None:
     for eps, fires in ((1e-8, False), (0.1, True)):
         _, taken = without_radial_part(p, 1e-3 * p, p, 0.1, eps)
         assert bool(taken) == fires
+
+
+# Muon and SOAP
+
+
+@pytest.mark.parametrize(
+    ("rule", "hyper"),
+    [
+        ("muon", {}),
+        ("soap", {"precondition_frequency": 2}),
+        ("soap", {"precondition_frequency": 2, "normalize_grads": True}),
+    ],
+)
+def test_tensors_in_stacks_step_as_if_alone(rule: str, hyper: dict[str, Any]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 4), (4, 3), (3, 4), (2, 3, 2), (3, 4), (2, 3, 2)]
+    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    together, alone = copy.deepcopy(start), copy.deepcopy(start)
+    one = optim.create(rule, [(f"layer.{i}", p) for i, p in enumerate(together)], **hyper)
+    others = [optim.create(rule, [("layer", p)], **hyper) for p in alone]
+    for _ in range(7):
+        for a, b in zip(together, alone, strict=True):
+            a.grad = torch.randn(a.shape, generator=generator, dtype=a.dtype)
+            b.grad = a.grad.clone()
+        one.step()
+        for other in others:
+            other.step()
+    for a, b, other, before in zip(together, alone, others, start, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+        assert not torch.equal(a, before)
+        for name, x in other.state[b].items():
+            if torch.is_tensor(x):
+                torch.testing.assert_close(one.state[a][name], x, rtol=1e-11, atol=1e-11)
+
+
+def test_soap_factors_are_means_of_outer_products() -> None:
+    setting = noise((3, 4), steps=4)
+    own = Run("soap", setting.start(), shampoo_beta=0.7)
+    rows, columns = np.zeros((3, 3)), np.zeros((4, 4))
+    for (g,) in setting.gradients():
+        own.step([g])
+        rows = 0.7 * rows + 0.3 * g @ g.T
+        columns = 0.7 * columns + 0.3 * g.T @ g
+    state = own.optimizer.state[own.params[0]]
+    np.testing.assert_allclose(state["factor_0"], rows, rtol=1e-12)
+    np.testing.assert_allclose(state["factor_1"], columns, rtol=1e-12)
 
 
 # AdaGO

@@ -626,6 +626,22 @@ def test_nesterov_interpolation_without_noise_is_far_ahead_of_gradient_descent()
         assert _gap("strongly-convex", steps, **hyper) <= bound
 
 
+def test_nesterov_interpolation_by_an_estimating_sequence_waits_while_lr_is_0() -> None:
+    setting = noise((3, 4), steps=9)
+    hyper: dict[str, Any] = {"form": "estimating", "mu": 0.2, "gamma": 3.0}
+    none, little = (
+        path_of(
+            "nesterov-interpolation",
+            setting.gradients(),
+            setting.start(),
+            lr=lambda t, rest=rest: rest if t in (4, 5) else 0.1,
+            **hyper,
+        )
+        for rest in (0.0, 1e-14)
+    )
+    assert_paths(none, little, 1e-5)
+
+
 def test_nesterov_interpolation_keeps_its_rate_under_strong_growth() -> None:
     # Gradients of one coordinate in four, four times as long: E |g|^2 = 4 |grad f|^2.
     a, rng, steps = np.array([1.0, 5.0, 30.0, 200.0]), np.random.default_rng(3), 1500

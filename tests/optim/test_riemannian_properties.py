@@ -18,8 +18,8 @@ from thalweg.engine.riemannian import RiemannianRule
 RULES = ("riemannian-sgd", "riemannian-adam", "riemannian-amsgrad", "riemannian-adagrad")
 KINDS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "euclidean": (Euclidean(), (3, 4)),
-    "sphere": (Sphere(), (3, 4)),
-    "poincare": (PoincareBall(), (3, 4)),
+    "sphere": (Sphere(), (2, 3, 4)),
+    "poincare": (PoincareBall(), (2, 3, 4)),
     "stiefel": (Stiefel(), (2, 5, 3)),
 }
 
@@ -95,6 +95,7 @@ def test_manifold_riemannian_poincare_points_are_drawn_inside() -> None:
     ball = PoincareBall()
     outside = torch.tensor([[3.0, 4.0], [0.3, 0.4]], dtype=torch.float64)
     inside = ball.projx(outside)
+    assert torch.equal(ball.projx(outside[None]), inside[None])
     limit = 1 - 10 * torch.finfo(torch.float64).eps ** 0.5
     assert inside[0].norm().item() == pytest.approx(limit, abs=1e-12)
     assert torch.equal(inside[1], outside[1])

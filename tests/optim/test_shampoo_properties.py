@@ -151,6 +151,15 @@ def test_shampoo_decomposes_equal_sizes_at_once(monkeypatch: pytest.MonkeyPatch)
     assert_paths(together, [[one[t][0] for one in apart] for t in range(2)], 1e-14)
 
 
+def test_shampoo_finds_no_roots_while_it_waits() -> None:
+    setting = noise((4,), steps=5)
+    own = Run("shampoo", setting.start(), precondition_frequency=2, start_preconditioning_step=5)
+    for t, g in enumerate(setting.gradients(), start=1):
+        own.step(g)
+        root = own.optimizer.state[own.params[0]]["root_0_0"][0]
+        assert torch.equal(root, torch.eye(4).double()) == (t < 5)
+
+
 def test_shampoo_carries_nan_and_stands_still_without_gradients() -> None:
     g = np.ones((2, 3))
     np.testing.assert_array_equal(Run("shampoo", [g]).step([np.zeros((2, 3))])[0], g)

@@ -42,13 +42,13 @@ def newton_schulz(
     a, b, c = coefficients
     rows, columns = x.shape[-2:]
     y = x.reshape(math.prod(x.shape[:-2]), rows, columns)
-    y = y / (torch.linalg.vector_norm(y, dim=(-2, -1), keepdim=True) + eps)
+    y = y / (torch.linalg.matrix_norm(y, keepdim=True) + eps)
     wide = rows <= columns
-    long = max(rows, columns) >= 1.5 * min(rows, columns)
-    stride = _steps_on_gram(a) if long and x.dtype.itemsize >= 4 else 1
+    long = max(rows, columns) >= 1.5 * min(rows, columns) and x.dtype.itemsize >= 4
+    stride = _steps_on_gram(a) if long else 1
     for done in range(0, steps, stride):
         gram = symmetric_product(y, y.mT) if wide else symmetric_product(y.mT, y)
-        if stride > 1:
+        if long:
             f = _product_of_factors(gram, min(stride, steps - done), coefficients)
             y = f @ y if wide else y @ f
         else:
@@ -157,7 +157,7 @@ def _seconds_of_product(device: torch.device, dtype: torch.dtype, hopeless: floa
         if turn == 2 and best > hopeless:
             break
         start = time.perf_counter()
-        float((x @ x)[0, 0])  # waits for the device
+        (x @ x).trace().item()  # waits for the device
         best = min(best, time.perf_counter() - start)
     return best
 

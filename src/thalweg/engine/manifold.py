@@ -162,7 +162,8 @@ class Stiefel:
     def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Q of x + u with positive diagonal in R, and v projected there."""
         q, r = torch.linalg.qr(x + u)
-        y = q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q).unsqueeze(-2)
+        diagonal = r.diagonal(dim1=-2, dim2=-1)
+        y = q * torch.ones_like(diagonal).copysign(diagonal).unsqueeze(-2)
         return y, self.egrad2rgrad(y, v)
 
     def expmap_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -159,14 +159,17 @@ class Rule:
 
     def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
         """Return the direction ``d`` for one tensor, shaped like it, and move the state on."""
-        raise NotImplementedError(f"{type(self).__name__} has no update")
+        if type(self).update_all is Rule.update_all:
+            raise NotImplementedError(f"{type(self).__name__} has no update")
+        (d,) = self.update_all([g], [p], [s], k)
+        return d
 
     def update_all(
         self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], k: Numbers
     ) -> Iterable[Tensor]:
         """Return the directions of several tensors, in order; one `update` after the other.
 
-        Rules that read tensors may override it to treat equal shapes together.
+        Rules that read tensors may define it in place of `update`, to treat equal shapes together.
         """
         for one in zip(g, p, s, strict=True):
             yield self.update(*one, k)

@@ -64,14 +64,13 @@ class AdafactorRule(Rule):
         """Return 1, as `update` returns the whole step, and lr * weight_decay."""
         return 1.0, k.lr * k.weight_decay
 
-    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the clipped, rescaled step, or the mean of all."""
-        return _averaged(self._together([g], [p], [s], k)[0], s, k)
-
     def update_all(
         self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], k: Numbers
     ) -> Iterator[Tensor]:
-        """Return the steps in order; small vectors of one length are treated together."""
+        """Return the clipped, rescaled steps, or the means of all.
+
+        Small vectors of one length are treated together.
+        """
         steps = in_stacks(self._together, g, p, s, k)
         return (_averaged(step, one, k) for step, one in zip(steps, s, strict=True))
 

@@ -48,14 +48,13 @@ class MuonRule(Rule):
         del t
         return {"momentum": self.momentum}
 
-    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the orthogonalised momentum, scaled by the matrix's shape."""
-        return self._together([g], [p], [s], k)[0]
-
     def update_all(
         self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], k: Numbers
     ) -> Iterator[Tensor]:
-        """Return the directions in order; small matrices of one shape are treated together."""
+        """Return the orthogonalised momenta, scaled by the matrices' shapes.
+
+        Small matrices of one shape are treated together.
+        """
         return in_stacks(self._together, g, p, s, k)
 
     def _together(

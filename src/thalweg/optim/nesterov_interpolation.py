@@ -11,8 +11,6 @@ from thalweg.core.space import Log
 from thalweg.engine import Numbers, Rule, RuleOptimizer, State
 from thalweg.engine.rule import require
 
-_Form = Literal["strongly-convex", "convex", "estimating", "mass", "agnes"]
-
 
 @dataclass(frozen=True)
 class NesterovInterpolationRule(Rule):
@@ -27,7 +25,7 @@ class NesterovInterpolationRule(Rule):
     """
 
     lr: float = 0.1
-    form: _Form = "strongly-convex"
+    form: Literal["strongly-convex", "convex", "estimating", "mass", "agnes"] = "strongly-convex"
     rho: float = 1.0
     mu: float = 0.01
     gamma: float = 1.0
@@ -61,19 +59,22 @@ class NesterovInterpolationRule(Rule):
     def advance(self, shared: MutableMapping[str, float], measured: Mapping[str, float]) -> None:
         """Set the step's numbers, and move the weight on."""
         del measured
-        numbers = {
-            "strongly-convex": self._strongly_convex,
-            "convex": self._convex,
-            "estimating": self._estimating,
-            "mass": self._mass,
-            "agnes": self._agnes,
-        }[self.form]
-        shared["weight"], shared["carry"], shared["push"] = numbers(shared["weight"])
+        if self.form == "convex":
+            shared["weight"], *numbers = self._convex(shared["weight"])
+        elif self.form == "estimating":
+            shared["weight"], *numbers = self._estimating(shared["weight"])
+        elif self.form == "mass":
+            numbers = self._mass()
+        elif self.form == "agnes":
+            numbers = self.momentum, self.momentum * self.lr
+        else:
+            numbers = self._strongly_convex()
+        shared["carry"], shared["push"] = numbers
 
-    def _strongly_convex(self, weight: float) -> tuple[float, float, float]:
+    def _strongly_convex(self) -> tuple[float, float]:
         rate = (self.mu * self.lr / self.rho) ** 0.5
         push = rate / (1 + rate) * (rate / self.mu - self.lr)
-        return weight, (1 - rate) / (1 + rate), push
+        return (1 - rate) / (1 + rate), push
 
     def _convex(self, weight: float) -> tuple[float, float, float]:
         share = 1 / self.rho
@@ -95,12 +96,9 @@ class NesterovInterpolationRule(Rule):
         slope = self.lr * (weight - self.mu)
         return ((slope**2 + 4 * self.lr * weight) ** 0.5 - slope) / 2
 
-    def _mass(self, weight: float) -> tuple[float, float, float]:
+    def _mass(self) -> tuple[float, float]:
         push = self.lr * (1 / self.kappa - self.alpha)
-        return weight, (1 - self.alpha) / (1 + self.alpha), push / (1 + self.alpha)
-
-    def _agnes(self, weight: float) -> tuple[float, float, float]:
-        return weight, self.momentum, self.momentum * self.lr
+        return (1 - self.alpha) / (1 + self.alpha), push / (1 + self.alpha)
 
     def scalars(self, t: int) -> dict[str, float]:
         """Return the step of w along the gradient."""

@@ -107,14 +107,10 @@ class ShampooRule(Rule):
         """Return lr and 0: the decay joins the direction, before any momentum."""
         return k.lr, 0.0
 
-    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return the preconditioned mean of gradients."""
-        return next(self.update_all([g], [p], [s], k))
-
     def update_all(
         self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], k: Numbers
     ) -> Iterator[Tensor]:
-        """Return the directions of several tensors, with the roots of equal sizes found at once."""
+        """Return the preconditioned means of gradients; roots of equal sizes are found at once."""
         whole = [wide(gathered(x)).reshape(y.exp_avg.shape) for x, y in zip(g, s, strict=True)]
         for x, state in zip(whole, s, strict=True):
             self._accumulate(x, state, k)

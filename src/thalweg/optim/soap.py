@@ -72,14 +72,13 @@ class SOAPRule(Rule):
             return 0.0, 0.0
         return k.lr, k.lr * k.weight_decay
 
-    def update(self, g: Tensor, p: Tensor, s: State, k: Numbers) -> Tensor:
-        """Return Adam's step in the eigenbasis of the factors, turned back."""
-        return self._together([g], [p], [s], k)[0]
-
     def update_all(
         self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], k: Numbers
     ) -> Iterator[Tensor]:
-        """Return the directions in order; small tensors of one shape are treated together."""
+        """Return Adam's steps in the eigenbases of the factors, turned back.
+
+        Small tensors of one shape are treated together.
+        """
         return in_stacks(self._together, g, p, s, k)
 
     def _together(

@@ -3,7 +3,6 @@
 _COST = "decides only how much time or memory is taken; the numbers are the same"
 _TYPES = "for type checkers; Python takes both"
 _SHARDED = "the run on two processes in the conformance suite needs it"
-_FORM = "both forms give the same; which one is taken decides the cost"
 _SIDE = "the Gram matrix of either side will do; that of the shorter one costs less"
 _FIRST = "the first call of SOAP moves nothing: its step is 0 and its direction is 0"
 _TINY = "1e-30 only keeps 0 / 0 from being NaN; beside anything else it is lost in rounding"
@@ -11,32 +10,13 @@ _UNREAD = "the first call sets it before anything reads it"
 
 _TURNED = "d = self._direction(stack([{}.reshape(shape) for x in g]), state, k, axes)"
 _MEANS = "d = d / (means.reshape(-1, *[1] * (d.ndim - 1)) {})"
-_LONG = "long = max(rows, columns) >= 1.5 * min(rows, columns)"
-_STRIDE = "stride = _steps_on_gram(a) if long and x.dtype.itemsize >= 4 else 1"
+_LONG = "long = max(rows, columns) >= 1.5 * min(rows, columns) and x.dtype.itemsize >= {}"
 _STEPS = "return max(1, int(math.log(2000) / math.log(max(a * a, 2))))"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     "engine/linear_algebra.py": {
         ("wide = rows <= columns", "wide = rows < columns"): _SIDE,
-        **{
-            (_LONG, after): _FORM
-            for after in (
-                "long = max(rows, columns) > 1.5 * min(rows, columns)",
-                "long = max(rows, columns) >= 1.7999999999999998 * min(rows, columns)",
-            )
-        },
-        **{
-            (_STRIDE, after): _FORM
-            for after in (
-                "stride = _steps_on_gram(a) if x.dtype.itemsize >= 4 else 1",
-                "stride = _steps_on_gram(a) if long and x.dtype.itemsize > 4 else 1",
-                "stride = _steps_on_gram(a) if long and x.dtype.itemsize >= 5 else 1",
-            )
-        },
-        (
-            _STRIDE,
-            "stride = _steps_on_gram(a) if long and x.dtype.itemsize >= 3 else 1",
-        ): "no dtype has three bytes",
+        (_LONG.format(4), _LONG.format(3)): "no dtype has three bytes",
         **{
             (_STEPS, _STEPS.replace("2000", near)): "so near, whole steps are the same"
             for near in ("2001", "1999")
@@ -51,11 +31,6 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "eps1 = -1.0 if self.eps[0] is None else self.eps[0]",
             "eps1 = -1.2 if self.eps[0] is None else self.eps[0]",
         ): "any negative number stands for the dtype's own epsilon",
-        (
-            "def update_all(self, g: Sequence[Tensor], p: Sequence[Tensor], s: Sequence[State], "
-            "k: Numbers) -> Iterator[Tensor]:",
-            "(removed)",
-        ): "one tensor after the other gives the same numbers; it only takes longer",
     },
     "optim/muon.py": {
         (
@@ -69,6 +44,11 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "state[f'basis_{axis}'] = torch.zeros_like(square)",
             "state[f'basis_{axis}'] = square",
         ): _UNREAD,
+        (
+            "names = [f'{kind}_{axis}' for axis in axes for kind in ('factor', 'basis')]",
+            "names = [f'{kind}_{axis}' for axis in axes for kind in ('basis', 'factor')]",
+        ): "only the order of the dictionary differs",
+        ("d = torch.div(m, root, out=root)", "d = torch.div(m, root)"): _COST,
         ("return (0.0, 0.0)", "return (0.1, 0.0)"): _FIRST,
         ("return torch.zeros_like(g)", "return g"): _FIRST,
         (_TURNED.format("gathered(x)"), _TURNED.format("x")): _SHARDED,

@@ -4,7 +4,7 @@ _SHARDED = (
     "does nothing to a whole tensor; the run on two processes in the conformance suite needs it"
 )
 
-_SIGNS = "y = q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q).unsqueeze(-2)"
+_SIGNS = "y = q {} torch.ones_like(diagonal).copysign(diagonal).unsqueeze(-2)"
 
 _SUMS = "xy, xx, yy = ((a * b).sum(-1, keepdim=True) for {} in ({}, (x, x), (y, y)))"
 _DOTS = (
@@ -42,8 +42,7 @@ EQUIVALENTS = {
             "return torch.where(norm > largest, x * (largest / norm), x)",
             "return torch.where(norm >= largest, x * (largest / norm), x)",
         ): "at the largest norm itself, x is multiplied by 1",
-        (_SIGNS, _SIGNS.replace("q * torch", "q / torch")): "1 and -1 are their own inverses",
-        (_SIGNS, _SIGNS.replace("< 0", "<= 0")): "a 0 in R leaves its column's sign open",
+        (_SIGNS.format("*"), _SIGNS.format("/")): "1 and -1 are their own inverses",
     },
     "engine/riemannian.py": {
         ("whole = gathered(p)", "whole = p"): _SHARDED,

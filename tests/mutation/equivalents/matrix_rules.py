@@ -67,6 +67,7 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
         ): "any subspace does for a gradient that is not finite",
     },
     "engine/low_rank.py": {
+        ("matrix = gathered(g).flatten(1)", "matrix = g.flatten(1)"): _SHARDED,
         (
             "finite = torch.where(torch.isfinite(x).all(), x, 0.0).to(at_least_single(x))",
             "finite = torch.where(torch.isfinite(x).all(), x, 0.1).to(at_least_single(x))",

@@ -6,6 +6,7 @@ _UNREAD = "`advance` sets it before anything reads it"
 _STILL = "until the first gradient has set it, it multiplies zero"
 _RESTING = "where the learning rate is 0 it only keeps 0 / 0 away, which any positive number does"
 _ALONG = "the root is 0 while all gradients were, and the step goes along the gradient"
+_NUMBERS = "return {{'weight': start, 'carry': {}, 'push': {}}}"
 _SEQUENCES = "return {{'alpha': {}, 'alpha_next': _next(1.0), 'speed_sq': {}, 'since_restart': {}}}"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
@@ -87,6 +88,10 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "the second step is no slower than the first, whose speed is 0, so that the third is "
             "the first that may begin again"
         ),
+    },
+    "optim/nesterov_interpolation.py": {
+        (_NUMBERS.format("0.0", "0.0"), _NUMBERS.format(*after)): _UNREAD
+        for after in (("0.1", "0.0"), ("0.0", "0.1"))
     },
     "optim/madgrad.py": {
         (
