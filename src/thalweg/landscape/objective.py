@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thalweg.core.batch_norm import recalibrate_batch_norm
 from thalweg.core.errors import UsageError, did_you_mean
@@ -34,6 +35,10 @@ class Objective:
         calibration: batches on which the policy ``recalibrate`` recomputes batch-norm statistics;
             ``batches`` unless given.
 
+    Attributes:
+        module: the model, without what compilation puts around it.
+        sizes: the number of samples of each batch.
+
     Raises:
         UsageError: no batches, a loss of more than one number, or one that differs when evaluated
             twice at the same weights.
@@ -53,9 +58,9 @@ class Objective:
         self.calibration = self.batches if calibration is None else list(calibration)
         if not self.batches or not self.calibration:
             raise UsageError("an objective needs at least one batch; none was given")
-        self._sizes = [_samples(batch) for batch in self.batches]
+        self.sizes = [_samples(batch) for batch in self.batches]
         # Names and tensors are those of the original module, compiled or not.
-        self._module: nn.Module = getattr(model, "_orig_mod", model)
+        self.module: nn.Module = getattr(model, "_orig_mod", model)
         with self._untouched():
             first, second = self._evaluate(), self._evaluate()
         if first != second and not (math.isnan(first) and math.isnan(second)):
@@ -70,6 +75,41 @@ class Objective:
         """Return the loss at the model's own weights and statistics."""
         with self._untouched():
             return self._evaluate()
+
+    def loss_of(self, batch: Any) -> Tensor:
+        """Return a batch's mean loss with its graph; call it inside `differentiable`."""
+        value = self.loss(self.module, batch)
+        _check_loss(value)
+        return value.reshape(())
+
+    def loss_and_outputs(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return a batch's mean loss and the model's outputs with their graph.
+
+        The outputs of the model's last call: a tensor, or ``logits`` or the first tensor of what
+        it returned. Call it inside `differentiable`.
+
+        Raises:
+            UsageError: the loss does not call the model, or the outputs hold no tensor.
+        """
+        seen: list[Any] = []
+        hook = self.module.register_forward_hook(lambda module, args, out: seen.append(out))
+        try:
+            loss = self.loss_of(batch)
+        finally:
+            hook.remove()
+        if not seen:
+            raise UsageError("the loss does not call the model, so there are no outputs of it")
+        return loss, _outputs(seen[-1])
+
+    @contextmanager
+    def differentiable(self) -> Iterator[None]:
+        """Run in evaluation mode with graphs that can be differentiated twice.
+
+        Everything is put back afterwards, also after an error.
+        """
+        # Attention's fast kernels have no second derivative.
+        with self._untouched(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
 
     @contextmanager
     def span(
@@ -99,9 +139,9 @@ class Objective:
         """
         check_policy(batch_norm, frozen_at, points)
         if batch_norm == "interpolate":
-            mix = Mix(self._module, points)
+            mix = Mix(self.module, points)
         else:
-            mix = Mix(self._module, points, statistics_of=[frozen_at] if frozen_at else [])
+            mix = Mix(self.module, points, statistics_of=[frozen_at] if frozen_at else [])
         inside = True
 
         def loss_at(coefficients: Sequence[float]) -> float:
@@ -109,7 +149,7 @@ class Objective:
                 raise UsageError("this span is closed; use its function inside the with block")
             mix.write(coefficients)
             if batch_norm == "recalibrate":
-                recalibrate_batch_norm(self._module, self.calibration, self.loss)
+                recalibrate_batch_norm(self.module, self.calibration, self.loss)
             return self._evaluate()
 
         with self._untouched():
@@ -122,23 +162,18 @@ class Objective:
 
     def _evaluate(self) -> float:
         total = 0.0
-        for batch, size in zip(self.batches, self._sizes, strict=True):
+        for batch, size in zip(self.batches, self.sizes, strict=True):
             value = self.loss(self.model, batch)
-            if not isinstance(value, Tensor) or value.numel() != 1:
-                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise UsageError(
-                    "the loss must be a tensor of one number, the mean over the batch; "
-                    f"found {found}"
-                )
+            _check_loss(value)
             total += float(value) * size
-        return total / sum(self._sizes)
+        return total / sum(self.sizes)
 
     @contextmanager
     def _untouched(self) -> Iterator[None]:
         """Run in evaluation mode without gradients; put everything back, also after an error."""
-        modes = {module: module.training for module in self._module.modules()}
+        modes = {module: module.training for module in self.module.modules()}
         # `.data` keeps the version counters, so a graph that the caller still holds stays usable.
-        tensors = [t.data for t in [*self._module.parameters(), *self._module.buffers()]]
+        tensors = [t.data for t in [*self.module.parameters(), *self.module.buffers()]]
         copies = [tensor.clone() for tensor in tensors]
         device = tensors[0].device if tensors else "cpu"
         with GlobalStream(0, device), torch.no_grad():
@@ -174,6 +209,27 @@ def _own_loss(model: Any, batch: Any) -> Tensor:
             f"{type(batch).__name__}. Pass loss=..., a function of (model, batch)"
         )
     return model(**batch).loss
+
+
+def _check_loss(value: Any) -> None:
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(
+            f"the loss must be a tensor of one number, the mean over the batch; found {found}"
+        )
+
+
+def _outputs(found: Any) -> Tensor:
+    if isinstance(found, Mapping):
+        found = found.get("logits", list(found.values()))
+    found = getattr(found, "logits", found)
+    while isinstance(found, (tuple, list)) and found:
+        found = found[0]
+    if not isinstance(found, Tensor):
+        raise UsageError(
+            f"the model's outputs must be a tensor or hold one, found {type(found).__name__}"
+        )
+    return found
 
 
 def _samples(batch: Any) -> int:

@@ -1,0 +1,37 @@
+"""Second derivatives of an objective: products, eigenpairs, traces, densities, samples' scatter."""
+
+from thalweg.landscape.curvature.density import SpectralDensity, spectral_density
+from thalweg.landscape.curvature.eigenpairs import Eigenpairs, eigenpairs
+from thalweg.landscape.curvature.lanczos import Lanczos
+from thalweg.landscape.curvature.operators import (
+    Curvature,
+    EmpiricalFisher,
+    Fisher,
+    GaussNewton,
+    Hessian,
+)
+from thalweg.landscape.curvature.samples import (
+    GradientStatistics,
+    gradient_statistics,
+    sample_gradients,
+)
+from thalweg.landscape.curvature.trace import Estimate, diagonal, trace
+
+__all__ = [
+    "Curvature",
+    "Eigenpairs",
+    "EmpiricalFisher",
+    "Estimate",
+    "Fisher",
+    "GaussNewton",
+    "GradientStatistics",
+    "Hessian",
+    "Lanczos",
+    "SpectralDensity",
+    "diagonal",
+    "eigenpairs",
+    "gradient_statistics",
+    "sample_gradients",
+    "spectral_density",
+    "trace",
+]
