@@ -1,23 +1,32 @@
 """What the loss looks like around and between solutions, measured exactly."""
 
+from thalweg.landscape.between import Line, Plane, lines, plane
+from thalweg.landscape.directions import Direction, Normalisation, random_directions
+from thalweg.landscape.flatness import Sharpness, epsilon_sharpness, sharpness
 from thalweg.landscape.geometry import DegenerateError, spanning
 from thalweg.landscape.mix import Weights
+from thalweg.landscape.neighbourhood import Slice, Surface, slice_along, surface
 from thalweg.landscape.objective import POLICIES, Objective, Policy
-from thalweg.landscape.sharpness import Sharpness, epsilon_sharpness, sharpness
-from thalweg.landscape.surface import Line, Plane, lines, plane
 
 __all__ = [
     "POLICIES",
     "DegenerateError",
+    "Direction",
     "Line",
+    "Normalisation",
     "Objective",
     "Plane",
     "Policy",
     "Sharpness",
+    "Slice",
+    "Surface",
     "Weights",
     "epsilon_sharpness",
     "lines",
     "plane",
+    "random_directions",
     "sharpness",
+    "slice_along",
     "spanning",
+    "surface",
 ]

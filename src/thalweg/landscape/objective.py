@@ -160,6 +160,41 @@ class Objective:
             finally:
                 inside = False
 
+    @contextmanager
+    def around(
+        self, directions: Sequence[Sequence[Tensor]], *, recalibrate: bool = False
+    ) -> Iterator[Callable[[Sequence[float]], float]]:
+        r"""Give the loss at displaced weights as a function of the displacement's coefficients.
+
+        ``with objective.around([d1, d2]) as loss_at:`` gives ``loss_at((a, b))``, the loss at
+        :math:`w + a d_1 + b d_2`, w the model's own weights, to which zeros give the exact loss.
+
+        Args:
+            directions: tensors like the trainable parameters, in their order.
+            recalibrate: whether batch-norm statistics are recomputed on the calibration batches
+                for every point; else they stay the model's own.
+        """
+        inside = True
+        here = [p.data for p in self.module.parameters() if p.requires_grad]
+
+        def loss_at(coefficients: Sequence[float]) -> float:
+            if not inside:
+                raise UsageError("this neighbourhood is closed; use its function inside the block")
+            torch._foreach_copy_(here, start)
+            for c, direction in zip(coefficients, directions, strict=True):
+                if c != 0:
+                    torch._foreach_add_(here, list(direction), alpha=c)
+            if recalibrate:
+                recalibrate_batch_norm(self.module, self.calibration, self.loss)
+            return self._evaluate()
+
+        with self._untouched():
+            start = [p.clone() for p in here]
+            try:
+                yield loss_at
+            finally:
+                inside = False
+
     def _evaluate(self) -> float:
         total = 0.0
         for batch, size in zip(self.batches, self.sizes, strict=True):
