@@ -1,6 +1,7 @@
 """What the loss looks like around and between solutions, measured exactly."""
 
 from thalweg.landscape.between import Line, Plane, lines, plane
+from thalweg.landscape.curve import Curve, CurveProfile, connect, profile
 from thalweg.landscape.directions import Direction, Normalisation, random_directions
 from thalweg.landscape.flatness import Sharpness, epsilon_sharpness, sharpness
 from thalweg.landscape.geometry import DegenerateError, spanning
@@ -10,6 +11,8 @@ from thalweg.landscape.objective import POLICIES, Objective, Policy
 
 __all__ = [
     "POLICIES",
+    "Curve",
+    "CurveProfile",
     "DegenerateError",
     "Direction",
     "Line",
@@ -21,9 +24,11 @@ __all__ = [
     "Slice",
     "Surface",
     "Weights",
+    "connect",
     "epsilon_sharpness",
     "lines",
     "plane",
+    "profile",
     "random_directions",
     "sharpness",
     "slice_along",
