@@ -241,8 +241,8 @@ class _Bent:
             value = loss(self._module, batch_at(step))
             if not bool(value.isfinite()):
                 raise UsageError(
-                    f"the loss is {float(value.detach())} at step {step} of the curve; a smaller lr than "
-                    f"{lr} may help"
+                    f"the loss is {float(value.detach())} at step {step} of the curve; a smaller "
+                    f"lr than {lr} may help"
                 )
             gradients = torch.autograd.grad(value, self._params, materialize_grads=True)
             for c, bend in zip(mix[1:-1], self._bends, strict=True):
