@@ -56,10 +56,6 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "Scaling = Literal['count', 'mean']",
         ): "the order of the choices is that of an error's words",
         (
-            "return {'agreeing': (d * g > 0).sum(), 'entries': (torch.ones_like(g) > 0).sum()}",
-            "return {'agreeing': (d * g > 0).sum(), 'entries': (torch.ones_like(g) >= 0).sum()}",
-        ): "1 is above 0 either way",
-        (
             "return entries / max(agreeing, 0.001 * entries) if entries else 1.0",
             "return entries / max(agreeing, 0.001 * entries) if entries else 1.2",
         ): "a tensor without entries has nothing to multiply",
