@@ -148,7 +148,7 @@ def gram_form(short: int, long: int, steps: int, stride: int) -> int:
     [
         (8, 8, QUINTIC, plain_form(8, 8, 12)),
         (8, 11, QUINTIC, plain_form(8, 11, 12)),
-        (8, 12, QUINTIC, gram_form(8, 12, 12, 3)),
+        (8, 13, QUINTIC, gram_form(8, 13, 12, 3)),
         (8, 30, QUINTIC, gram_form(8, 30, 12, 3)),
         (8, 30, STEEP, gram_form(8, 30, 12, 2)),
         (8, 30, (60.0, 0.0, 0.0), gram_form(8, 30, 12, 1)),

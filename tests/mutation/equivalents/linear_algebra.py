@@ -10,13 +10,17 @@ _UNREAD = "the first call sets it before anything reads it"
 
 _TURNED = "d = self._direction(stack([{}.reshape(shape) for x in g]), state, k, axes)"
 _MEANS = "d = d / (means.reshape(-1, *[1] * (d.ndim - 1)) {})"
-_LONG = "long = max(rows, columns) >= 1.5 * min(rows, columns) and x.dtype.itemsize >= {}"
+_LONG = "long = max(rows, columns) {} 1.5 * min(rows, columns) and x.dtype.itemsize >= {}"
 _STEPS = "return max(1, int(math.log(2000) / math.log(max(a * a, 2))))"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     "engine/linear_algebra.py": {
         ("wide = rows <= columns", "wide = rows < columns"): _SIDE,
-        (_LONG.format(4), _LONG.format(3)): "no dtype has three bytes",
+        (_LONG.format(">=", 4), _LONG.format(">=", 3)): "no dtype has three bytes",
+        (
+            _LONG.format(">=", 4),
+            _LONG.format(">", 4),
+        ): "at 1.5 itself both forms take as many operations, and give the same",
         **{
             (_STEPS, _STEPS.replace("2000", near)): "so near, whole steps are the same"
             for near in ("2001", "1999")
