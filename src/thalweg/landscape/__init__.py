@@ -5,6 +5,7 @@ from thalweg.landscape.curve import Curve, CurveProfile, connect, profile
 from thalweg.landscape.directions import Direction, Normalisation, random_directions
 from thalweg.landscape.flatness import Sharpness, epsilon_sharpness, sharpness
 from thalweg.landscape.geometry import DegenerateError, spanning
+from thalweg.landscape.layers import LayerBarrier, LayerBarriers, layer_barriers, layers_of
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.neighbourhood import Slice, Surface, slice_along, surface
 from thalweg.landscape.objective import POLICIES, Objective, Policy
@@ -15,6 +16,8 @@ __all__ = [
     "CurveProfile",
     "DegenerateError",
     "Direction",
+    "LayerBarrier",
+    "LayerBarriers",
     "Line",
     "Normalisation",
     "Objective",
@@ -26,6 +29,8 @@ __all__ = [
     "Weights",
     "connect",
     "epsilon_sharpness",
+    "layer_barriers",
+    "layers_of",
     "lines",
     "plane",
     "profile",

@@ -1,0 +1,222 @@
+"""Barriers between two solutions, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.core.seeds import generator
+from thalweg.landscape.mix import Weights
+from thalweg.landscape.objective import Objective, Policy, check_policy
+
+Order = Literal["single", "shallow-first", "deep-first", "random"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LayerBarrier:
+    r"""What mixing one set of layers between two solutions does to the loss.
+
+    Attributes:
+        layers: names of the layers that were mixed.
+        host: the solution whose other layers were kept.
+        losses: the loss at each share a of the other solution in the mixed layers.
+        barrier: the most that the loss exceeds the mean loss of the two whole solutions; negative
+            where it stays below, NaN where a loss is NaN.
+    """
+
+    layers: tuple[str, ...]
+    host: str
+    losses: tuple[float, ...]
+    barrier: float
+
+
+@dataclass(frozen=True)
+class LayerBarriers:
+    """Barriers by layer or by growing sets of layers.
+
+    Attributes:
+        names: the two solutions.
+        ends: their losses.
+        positions: the shares a at which layers were mixed, 0 and 1 included.
+        order: how the sets were made.
+        barriers: for each set, one with each solution as the host.
+        controls: the same with a random displacement of the same length by tensor in place of the
+            other solution's layers; empty unless asked for.
+        batch_norm: the policy for batch-norm statistics.
+    """
+
+    names: tuple[str, str]
+    ends: tuple[float, float]
+    positions: tuple[float, ...]
+    order: Order
+    barriers: tuple[LayerBarrier, ...]
+    controls: tuple[LayerBarrier, ...]
+    batch_norm: Policy
+
+
+def layers_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return the names of parameters by layer, in the model's order.
+
+    A layer is a module with parameters of its own; its name is the module's path. A parameter of
+    the model itself is a layer by its own name. Tied parameters belong to their first layer.
+    """
+    module: nn.Module = getattr(model, "_orig_mod", model)
+    found: dict[str, list[str]] = {}
+    for name, _ in module.named_parameters():
+        found.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    return {layer: tuple(names) for layer, names in found.items()}
+
+
+def layer_barriers(
+    objective: Objective,
+    points: Mapping[str, Weights],
+    *,
+    order: Order = "single",
+    groups: Mapping[str, Sequence[str]] | None = None,
+    steps: int = 2,
+    controls: bool = False,
+    seed: int = 0,
+    batch_norm: Policy = "recalibrate",
+    progress: Progress | None = None,
+) -> LayerBarriers:
+    r"""Mix two solutions in some layers only, and measure how far the loss rises.
+
+    In the host's weights the layers of a set S become :math:`(1 - a) w_S + a w'_S`, w' the other
+    solution; all else stays the host's. Adilova et al., "Layer-wise Linear Mode Connectivity",
+    ICLR 2024, arXiv 2307.06966: single layers almost never show a barrier, whole networks do.
+
+    Args:
+        objective: the loss, or an error whose mean over samples is wanted.
+        points: two solutions by name.
+        order: "single" mixes each layer alone; "shallow-first", "deep-first" and "random" let the
+            set grow by one layer at a time until it holds all.
+        groups: names of layers (see `layers_of`) by the name of the group that is to be treated as
+            one layer; by default each layer is one.
+        steps: from a = 0 to 1; the authors take 2.
+        controls: whether to try random displacements of the same length too.
+        seed: of the random order and displacements.
+        batch_norm: "recalibrate" or "interpolate"; see `Objective.span`. Statistics are those of
+            no layer: recalibrated for each mix, or mixed by share.
+        progress: told how many of how many losses are evaluated.
+
+    Raises:
+        UsageError: not two solutions, an unknown order or layer, or as `Objective.span`.
+    """
+    if order not in ORDERS:
+        raise UsageError(f'unknown order of layers "{order}".{did_you_mean(order, ORDERS)}')
+    if len(points) != 2 or steps < 2:
+        raise UsageError(
+            f"layers are mixed between two solutions in two steps at least, found {len(points)} "
+            f"and {steps}"
+        )
+    check_policy(batch_norm, None, points)
+    layers = _grouped(layers_of(objective.model), groups)
+    sets = _sets(list(layers), order, seed)
+    one, other = points
+    aliases = _aliases(objective.module)
+    positions = tuple(k / steps for k in range(steps + 1))
+    total = 2 + len(sets) * 2 * steps * (2 if controls else 1)
+    done = 0
+
+    def along(host: Weights, guest: Weights, shares: Sequence[float]) -> list[float]:
+        nonlocal done
+        losses = []
+        pair = {"host": host, "guest": guest}
+        with objective.span(pair, batch_norm=batch_norm) as loss_at:
+            for a in shares:
+                losses.append(loss_at((1 - a, a)))
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+        return losses
+
+    ends = {name: along(points[name], points[name], [0.0])[0] for name in points}
+    level = 0.5 * (ends[one] + ends[other])
+    found: dict[bool, list[LayerBarrier]] = {False: [], True: []}
+    for chosen in sets:
+        moved = {alias for layer in chosen for name in layers[layer] for alias in aliases[name]}
+        for host, guest in ((one, other), (other, one)):
+            for control in (False, True) if controls else (False,):
+                target = points[guest]
+                if control:
+                    target = _displaced(points[host], target, aliases, seed)
+                mixed = {
+                    name: target[name] if name in moved and name in target else x
+                    for name, x in points[host].items()
+                }
+                losses = [ends[host], *along(points[host], mixed, positions[1:])]
+                found[control].append(
+                    LayerBarrier(chosen, host, tuple(losses), _over(losses, level))
+                )
+    return LayerBarriers(
+        (one, other),
+        (ends[one], ends[other]),
+        positions,
+        order,
+        tuple(found[False]),
+        tuple(found[True]),
+        batch_norm,
+    )
+
+
+def _grouped(
+    layers: dict[str, tuple[str, ...]], groups: Mapping[str, Sequence[str]] | None
+) -> dict[str, tuple[str, ...]]:
+    if groups is None:
+        return layers
+    for names in groups.values():
+        for name in names:
+            if name not in layers:
+                raise UsageError(f'the model has no layer "{name}".{did_you_mean(name, layers)}')
+    return {
+        group: tuple(parameter for name in names for parameter in layers[name])
+        for group, names in groups.items()
+    }
+
+
+def _sets(layers: list[str], order: Order, seed: int) -> list[tuple[str, ...]]:
+    if order == "single":
+        return [(layer,) for layer in layers]
+    if order == "deep-first":
+        layers = layers[::-1]
+    elif order == "random":
+        shuffle = torch.randperm(len(layers), generator=generator(seed, "order of layers"))
+        layers = [layers[i] for i in shuffle.tolist()]
+    return [tuple(layers[: count + 1]) for count in range(len(layers))]
+
+
+def _aliases(module: nn.Module) -> dict[str, list[str]]:
+    """Return all names of each parameter by its first one."""
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = {}
+    for name, p in module.named_parameters(remove_duplicate=False):
+        names.setdefault(first.setdefault(id(p), name), []).append(name)
+    return names
+
+
+def _displaced(
+    host: Weights, guest: Weights, aliases: Mapping[str, Sequence[str]], seed: int
+) -> dict[str, Tensor]:
+    """Return the host moved at random, each tensor as far as the guest's lies from it."""
+    moved: dict[str, Tensor] = dict(host)
+    for first, names in aliases.items():
+        known = next(alias for alias in names if alias in host)
+        start = host[known].detach().double()
+        apart = torch.linalg.vector_norm(guest[known].detach().double() - start)
+        random = generator(seed, "control", first)
+        d = torch.randn(start.shape, generator=random, dtype=torch.float64).to(start.device)
+        there = start + d * (apart / torch.linalg.vector_norm(d))
+        moved.update((name, there) for name in names)
+    return moved
+
+
+def _over(losses: Sequence[float], level: float) -> float:
+    return math.nan if any(math.isnan(one) for one in losses) else max(losses) - level
