@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 import pytest
 
-LIMIT = 60  # seconds of processor time; a mutant that runs longer is noticed by anyone
+LIMIT = 30  # seconds of processor time; a mutant that runs longer is noticed by anyone
 PATIENCE = 900.0  # seconds by the clock, for a mutant that waits for something
 
 
