@@ -1,8 +1,9 @@
 """Thalweg: training algorithms, and the tools that show which of them serves your network.
 
 The rooms (`thalweg.optim`, `thalweg.modifier`, `thalweg.around`, `thalweg.schedule`,
-`thalweg.average`, `thalweg.landscape`, `thalweg.recipe`, `thalweg.train`, `thalweg.workload`,
-`thalweg.race`, `thalweg.report`, `thalweg.testing`) are imported when first used.
+`thalweg.average`, `thalweg.landscape`, `thalweg.recipe`, `thalweg.train`, `thalweg.log`,
+`thalweg.workload`, `thalweg.race`, `thalweg.report`, `thalweg.serve`, `thalweg.testing`) are
+imported when first used.
 """
 
 import importlib
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
         around,
         average,
         landscape,
+        log,
         modifier,
         optim,
         race,
         recipe,
         report,
         schedule,
+        serve,
         testing,
         train,
         workload,
@@ -31,12 +34,14 @@ __all__ = [
     "around",
     "average",
     "landscape",
+    "log",
     "modifier",
     "optim",
     "race",
     "recipe",
     "report",
     "schedule",
+    "serve",
     "testing",
     "train",
     "workload",

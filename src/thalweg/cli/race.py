@@ -38,6 +38,13 @@ def race(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...")] = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads of torch.")] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Log every run to tensorboard, wandb, mlflow or trackio as well; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Race training algorithms on a workload and write a report.
 
@@ -61,6 +68,7 @@ def race(
         device=device,
         precision=precision,
         threads=threads,
+        loggers=tuple(log or ()),
     )
     with bars() as progress:
         verdict = run_race(config, _Display(progress))

@@ -28,14 +28,25 @@ def train(
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file for the evaluation weights.")
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Log to tensorboard, wandb, mlflow or trackio; repeatable."
+        ),
+    ] = None,
+    log_folder: Annotated[Path, typer.Option(help="Folder for logs that are files.")] = Path(
+        "logs"
+    ),
 ) -> None:
     """Train a workload with one recipe and print how it went."""
+    from thalweg.log import make
     from thalweg.train import fit
     from thalweg.workload import load
 
     if weights is not None and not weights.parent.is_dir():
         raise UsageError(f"cannot write {weights}: {weights.parent} is no folder; make it first")
     task = load(workload)
+    loggers = make(log or (), folder=log_folder, facts={"recipe": recipe})
     with bars() as progress:
         result = fit(
             task,
@@ -49,7 +60,7 @@ def train(
             compile=compile_model,
             threads=threads,
             checkpoint=checkpoint,
-            callbacks=[_bar(progress)],
+            callbacks=[_bar(progress), *loggers],
         )
     screen = console()
     for point in result.curve:

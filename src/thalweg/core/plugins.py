@@ -8,8 +8,8 @@ GROUP = "thalweg"
 
 
 @cache
-def load() -> tuple[str, ...]:
-    """Import what installed packages name under the entry-point group ``thalweg``, once.
+def load(group: str = GROUP) -> tuple[str, ...]:
+    """Import what installed packages name under an entry-point group, ``thalweg``, once.
 
     An entry point is a module, or a class in one; importing it registers its parts::
 
@@ -22,7 +22,7 @@ def load() -> tuple[str, ...]:
         The names of those that were loaded.
     """
     loaded = []
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=group):
         try:
             entry.load()
         except Exception as error:

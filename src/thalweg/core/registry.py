@@ -1,4 +1,4 @@
-"""The registry of parts: every rule, wrapper, schedule and average by its slug."""
+"""The registry of parts: every rule, wrapper, schedule, average and logger by its slug."""
 
 import inspect
 import re
@@ -9,13 +9,14 @@ from typing import Any, Literal
 from thalweg.core.errors import UnknownNameError, UsageError, did_you_mean
 from thalweg.core.space import Space
 
-Kind = Literal["rule", "modifier", "around", "schedule", "average"]
-KINDS: tuple[Kind, ...] = ("rule", "modifier", "around", "schedule", "average")
+Kind = Literal["rule", "modifier", "around", "schedule", "average", "logger"]
+RECIPE_KINDS: tuple[Kind, ...] = ("rule", "modifier", "around", "schedule", "average")
+KINDS: tuple[Kind, ...] = (*RECIPE_KINDS, "logger")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One named piece of a training algorithm.
+    """One named piece of a training algorithm, or of what goes around its runs.
 
     Attributes:
         slug: the name in recipes and on the command line, lower case with dashes.
@@ -88,7 +89,8 @@ def get(slug: str, *kinds: Kind) -> Part:
     """
     part = _parts.get(slug)
     if part is None or (kinds and part.kind not in kinds):
-        raise UnknownNameError(" or ".join(kinds) if kinds else "part", slug, slugs(*kinds))
+        what = "part" if kinds in ((), RECIPE_KINDS) else " or ".join(kinds)
+        raise UnknownNameError(what, slug, slugs(*kinds))
     return part
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from thalweg import log
 from thalweg._version import __version__
 from thalweg.core.checks import check_number, check_whole
 from thalweg.core.errors import UsageError
@@ -35,6 +36,7 @@ class RaceConfig:
         device: as in `thalweg.train.fit`.
         precision: as in `thalweg.train.fit`.
         threads: torch's threads; on continuing, those that the race began with.
+        loggers: where every run is logged besides; names of `thalweg.log`.
     """
 
     workload: str
@@ -49,13 +51,14 @@ class RaceConfig:
     device: str | None = None
     precision: str = "float32"
     threads: int | None = None
+    loggers: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check what can be checked without the workload.
 
         Raises:
-            UsageError: a number is out of range, two entrants share a name, or a recipe does not
-                parse.
+            UsageError: a number is out of range, two entrants share a name, a recipe does not
+                parse, or a logger cannot be used.
         """
         check_whole("trials", self.trials, least=1)
         check_whole("seeds", self.seeds, least=1)
@@ -66,6 +69,7 @@ class RaceConfig:
             check_number("target", self.target, "(-inf, inf)")
         if not self.entrants:
             raise UsageError("a race needs at least one entrant; name a recipe such as adamw")
+        log.make(self.loggers, folder=self.out)
         names = [entrant.name for entrant in self.entrants]
         for name in names:
             if names.count(name) > 1:

@@ -16,6 +16,7 @@ from thalweg.core.streams import GlobalStream
 from thalweg.race import events, machine
 from thalweg.race.config import RaceConfig, differences
 from thalweg.race.entrants import Entrant
+from thalweg.race.live import forget
 from thalweg.race.plan import plan_finals, plan_trials, space_of
 from thalweg.race.results import write_results, write_verdict
 from thalweg.race.rows import RunRow, Status
@@ -124,7 +125,7 @@ def _race(
     for row in recorded:
         clock.measured(row)
     runs = len(trials) + len(names) * resolved["seeds"]
-    runner = Runner(workload, store, clock, runs, len(known), tell, fit)
+    runner = Runner(workload, store, clock, runs, len(known), tell, fit, config.loggers)
     tell(
         events.RaceStarted(
             runs=runs,
@@ -160,6 +161,7 @@ def _race(
     write_verdict(store, verdict)
     store.set_facts(finished=True)
     shutil.rmtree(store.folder / "checkpoints", ignore_errors=True)
+    forget(store.folder)
     tell(events.RaceFinished(verdict))
     return verdict
 

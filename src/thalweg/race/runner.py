@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 
-from thalweg import train
+from thalweg import log, train
 from thalweg.core.errors import UsageError
 from thalweg.core.files import write_atomically
 from thalweg.race import events, machine
+from thalweg.race.live import LiveFile, forget
 from thalweg.race.plan import Planned
 from thalweg.race.results import write_results
 from thalweg.race.rows import CurvePoint, RunRow, Status
@@ -52,6 +54,7 @@ class Runner:
         done: how many of them earlier processes did.
         tell: is told of events.
         fit: trains one run.
+        loggers: where runs are logged besides; names of `thalweg.log`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Runner:
         done: int,
         tell: Tell,
         fit: Fit,
+        loggers: Sequence[str] = (),
     ) -> None:
         self._workload = workload
         self._store = store
@@ -72,6 +76,7 @@ class Runner:
         self._done = done
         self._tell = tell
         self._fit = fit
+        self._loggers = tuple(loggers)
 
     def train(self, run: Planned) -> None:
         """Train a run and record it; an exception in it makes a row with the status ``failed``."""
@@ -129,11 +134,25 @@ class Runner:
             device=config["device"],
             precision=config["precision"],
             evaluate_every=config["evaluate_every"],
-            callbacks=(progress,),
+            callbacks=(progress, LiveFile(self._store.folder, run), *self._logs(run)),
             checkpoint=None if short else folder,
             checkpoint_every=every,
             threads=config["threads"],
             catch=True,
+        )
+
+    def _logs(self, run: Planned) -> list[log.Logger]:
+        return log.make(
+            self._loggers,
+            folder=self._store.folder / "logs",
+            project=re.sub(r"[^\w.-]+", "-", f"thalweg-{self._workload.name}"),
+            name=run.run_id,
+            facts={
+                "entrant": run.entrant,
+                "recipe": run.recipe,
+                "phase": run.phase,
+                "trial": run.trial,
+            },
         )
 
     def _begin(self, run: Planned) -> None:
@@ -167,6 +186,7 @@ class Runner:
             **outcome,
         )
         self._store.record(row, curve)
+        forget(self._store.folder, run.run_id)
         write_results(self._store)
         self._done += 1
         self._clock.finished(row)

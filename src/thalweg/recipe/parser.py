@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thalweg.core.errors import UsageError
-from thalweg.core.registry import get
+from thalweg.core.registry import RECIPE_KINDS, get
 from thalweg.recipe.value import Recipe, Use, place_of, settable, unknown_setting
 
 _EXAMPLE = '"adamw(lr=1e-3) + warmup(0.05) + linear"'
@@ -143,7 +143,7 @@ class _Parser:
         span = self._span(name)
         slug = self.text[span.start : span.end]
         try:
-            known = settable(get(slug))
+            known = settable(get(slug, *RECIPE_KINDS))
         except UsageError as error:
             raise self._error(span, str(error)) from error
         arguments = self._arguments(slug, node, known) if isinstance(node, ast.Call) else {}

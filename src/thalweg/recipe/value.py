@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from thalweg.core.errors import UsageError, did_you_mean
-from thalweg.core.registry import Part, get
+from thalweg.core.registry import RECIPE_KINDS, Part, get
 from thalweg.core.space import Space
 from thalweg.engine.modifier import resolved
 from thalweg.schedule import Warmup
@@ -54,7 +54,7 @@ class Use(_Text):
     arguments: tuple[tuple[str, Value], ...]
 
     def __init__(self, slug: str, /, **hyper: Any) -> None:
-        part = get(slug)
+        part = get(slug, *RECIPE_KINDS)
         known = settable(part)
         for name in hyper:
             if name not in known:
