@@ -1,21 +1,14 @@
 """The page of a race: one HTML file that needs nothing else."""
 
-import base64
-import gzip
 import os
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from thalweg._version import __version__
 from thalweg.core.errors import UsageError
 from thalweg.core.files import write_atomically
 from thalweg.race.store import Store
-from thalweg.report import look
+from thalweg.report import assets, look
 from thalweg.report.facts import Race, read_race
 from thalweg.report.figure import Figure, to_json
 from thalweg.report.sections import (
@@ -85,7 +78,7 @@ def render(race: Race, ground: Terrain) -> str:
     }
     figures = _figures(sections)
     return (
-        _environment()
+        assets.environment()
         .get_template("page.html.j2")
         .render(
             **sections,
@@ -95,11 +88,11 @@ def render(race: Race, ground: Terrain) -> str:
                 for e in race.ranking
             ],
             theme=look.theme_css(),
-            style=_static("page.css"),
-            script=_static("page.js"),
-            early_script=_static("theme.js"),
+            style=assets.static("page.css"),
+            script=assets.static("page.js"),
+            early_script=assets.static("theme.js"),
             figures=to_json({figure.id: figure.spec() for figure in figures}),
-            plotly=_plotly(),
+            plotly=assets.plotly(),
             version=__version__,
         )
     )
@@ -114,25 +107,3 @@ def _figures(section: Any) -> list[Figure]:
     if isinstance(section, list):
         return [figure for part in section for figure in _figures(part)]
     return []
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("thalweg.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment
-
-
-@lru_cache(maxsize=1)
-def _plotly() -> Markup:
-    """Return plotly.js as gzip in base64, which needs no escaping; the same bytes every time."""
-    source = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
-    return Markup(base64.b64encode(gzip.compress(source, 9, mtime=0)).decode())
-
-
-def _static(name: str) -> Markup:
-    return Markup((files("thalweg.report") / "static" / name).read_text(encoding="utf-8"))

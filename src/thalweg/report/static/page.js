@@ -114,6 +114,13 @@ function draw(id) {
   return lib.newPlot(holder, data, layout, { ...config, displayModeBar: narrow.matches ? false : "hover" });
 }
 const redraw = () => Promise.all([...drawn].map(draw));
+// A page that lives changes its figures.
+window.thalweg = {
+  update(changed) {
+    Object.assign(figures, changed);
+    return Promise.all(Object.keys(changed).filter((id) => drawn.has(id)).map(draw));
+  },
+};
 
 // plotly.js travels as gzip in base64: a quarter of its size, and no server needed.
 async function unpack() {
