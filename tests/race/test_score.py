@@ -16,16 +16,6 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def separation(scores, seed=0, resamples=100):
-    resolution = score.resolution_of(scores)
-    comparisons = {
-        (i, j): score.compare(scores[i], scores[j], rng(seed), resolution, resamples)
-        for i, j in itertools.combinations(range(len(scores)), 2)
-    }
-    order = sorted(range(len(scores)), key=lambda i: -np.mean(scores[i]))
-    return score.separate(comparisons, order)
-
-
 def test_scores_point_up_and_put_divergence_last():
     metrics = [1.0, None, math.nan, math.inf, 3.0]
     assert score.as_scores(metrics, True).tolist() == [1.0, NAN, NAN, NAN, 3.0]
@@ -132,7 +122,6 @@ def test_fewer_than_three_seeds_separate_nothing(n):
     found = score.compare(np.arange(n) * 0.01, np.arange(n) * 0.01 + 99, rng())
     assert found.p_value == 1.0
     assert found.margin is None
-    assert separation([np.arange(n) * 0.01, np.arange(n) * 0.01 + 99]).winner is None
 
 
 def test_a_diverged_run_counts_as_the_worst_of_the_two():
@@ -153,75 +142,9 @@ def test_all_runs_diverged_against_none():
     assert score.compare(good, gone, rng()).direction == 1
     assert score.compare(gone, good, rng()).direction == -1
     assert score.compare(gone, gone, rng()).p_value == 1.0
-    assert separation([gone, good]).winner == 1
 
 
 def test_resolution_is_the_smallest_step_seen():
     scores = [np.array([0.5, 0.75, NAN]), np.array([0.75, 0.8125])]
     assert score.resolution_of(scores) == 0.0625
     assert score.resolution_of([np.array([1.0, 1.0])]) == 0.0
-
-
-def test_holm_corrects_the_pairs_that_a_winner_leaves():
-    def comparison(p, direction):
-        low, high = (0.8, 1.0) if direction > 0 else (0.0, 0.2)
-        return score.Comparison(0.9, low, high, direction, p, 0.25, None)
-
-    pairs = {
-        (0, 1): comparison(0.04, 1),
-        (0, 2): comparison(0.04, 1),
-        (0, 3): comparison(0.01, 1),
-        (1, 2): comparison(0.9, 1),
-        (1, 3): comparison(0.02, 1),
-        (2, 3): comparison(0.01, 1),
-    }
-    found = score.separate(pairs, [0, 1, 2, 3])
-    assert found.winner == 0
-    assert found.separated == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
-    assert found.adjusted[0, 1] == 0.04
-    assert found.adjusted[2, 3] == pytest.approx(0.03)
-    assert found.adjusted[1, 3] == pytest.approx(0.04)
-    pairs[0, 1] = comparison(0.06, 1)  # the winner is gone, and with it the licence
-    found = score.separate(pairs, [0, 1, 2, 3])
-    assert found.winner is None
-    assert found.separated == frozenset()
-    assert found.adjusted[0, 3] == pytest.approx(0.06)
-
-
-def test_a_probability_that_may_be_a_half_separates_nothing():
-    unsure = score.Comparison(0.7, 0.4, 0.9, 1, 0.001, 0.25, None)
-    assert score.separate({(0, 1): unsure}, [0, 1]).winner is None
-    assert score.separate({(0, 1): unsure}, [0, 1]).separated == frozenset()
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_a_race_between_equals_rarely_has_a_winner(n):
-    draw = rng(n)
-    races = [separation(list(draw.normal(size=(6, n)))) for _ in range(120)]
-    assert np.mean([race.winner is not None for race in races]) < 0.02
-    assert np.mean([bool(race.separated) for race in races]) < 0.05
-
-
-@pytest.mark.parametrize("n", [3, 5])
-def test_two_equals_ahead_of_the_rest_rarely_have_a_winner(n):
-    # The hardest case: the leader needs to beat just one equal by chance.
-    draw = rng(n + 50)
-    ahead = np.array([9.0, 9.0, 0.0])[:, None]
-    races = [separation(list(ahead + draw.normal(size=(3, n)))) for _ in range(400)]
-    assert np.mean([race.winner is not None for race in races]) < 0.06
-
-
-@pytest.mark.parametrize("scale", [0.3, 0.7])
-def test_coarse_accuracies_of_equals_rarely_have_a_winner(scale):
-    draw = rng(7)
-    races = [
-        separation(list(np.round(draw.normal(90, scale, size=(2, 3))) / 100)) for _ in range(400)
-    ]
-    assert np.mean([race.winner is not None for race in races]) < 0.06
-
-
-def test_five_sigma_are_found_with_five_seeds():
-    draw = rng(11)
-    lead = np.array([5.0, 0, 0, 0, 0, 0])[:, None]
-    races = [separation(list(lead + draw.normal(size=(6, 5)))) for _ in range(100)]
-    assert np.mean([race.winner == 0 for race in races]) > 0.97

@@ -139,7 +139,8 @@ def test_partly_separated_entrants_share_ranks(verdict):
     assert [one.rank for one in found.ranking] == [1, 1, 3]
     assert found.ranking[2].tied_with == ()
     assert set(found.ranking[0].tied_with) == {found.ranking[1].entrant}
-    assert "c, 0.7994 (0.7969 to 0.8018), is behind all others." in found.sentences
+    assert "c, 0.7994 (0.79" in text(found)
+    assert "is behind all others." in text(found)
 
 
 def test_diverged_runs_are_counted_and_never_dropped(verdict):
@@ -264,6 +265,32 @@ def test_tuning_and_edges_are_told(tmp_path, verdict):
     assert "a: the best learning rate, 0.09, lies at the upper edge of its range" in said
     assert "a 2 of 3" in said
     assert "Nothing to tune, so one trial instead of 3: b." in said
+
+
+def test_power_is_told(verdict):
+    found = verdict({"a": noisy(0.90), "b": noisy(0.9005, seed=1)})
+    assert 0.001 < found.power.deviation < 0.004
+    assert found.power.gap == pytest.approx(2.02 * found.power.deviation, rel=0.01)
+    assert found.power.tenth > 0.99
+    assert "5 seeds can separate two entrants that differ by 0.00" in text(found)
+    assert "a gap of 10 % with probability above 0.99" in text(found)
+    assert f"it takes about {found.power.needed} seeds to find it" in text(found)
+    assert verdict({"a": [0.5], "b": [0.6]}).power is None
+    assert verdict({"a": noisy(0.9)}).power is None
+
+
+def test_sensitivity_to_the_tuning_budget_is_told(verdict):
+    found = verdict(
+        {"a": noisy(0.9), "b": noisy(0.9, seed=1)},
+        trials={"a": [0.5, 0.7, 0.9, None], "b": [0.8] * 4},
+    )
+    standing = {one.entrant: one for one in found.ranking}
+    assert [(one.trials, one.value) for one in standing["a"].best_of] == [
+        (1, pytest.approx((0.5 + 0.7 + 0.9 + 0.5) / 4)),  # the worst of anybody's for a divergence
+        (2, pytest.approx((0.9 * 3 + 0.7 * 2 + 0.5) / 6)),
+        (4, pytest.approx(0.9)),
+    ]
+    assert "with 2 trials, 0.9 with all 4" in text(found)
 
 
 def test_failures_are_told_with_their_message(verdict):

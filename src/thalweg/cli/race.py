@@ -1,5 +1,6 @@
 """``thalweg race``."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from thalweg.race.standings import Verdict
+
+
+class Ruleset(StrEnum):
+    """How entrants are tuned."""
+
+    budget = "budget"
+    external = "external"
+    self = "self"
 
 
 def race(
@@ -28,8 +37,30 @@ def race(
             "Without any, a field of well-known ones.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Tuning trials of each entrant.")] = 8,
-    seeds: Annotated[int, typer.Option(help="Runs of each entrant's best trial.")] = 6,
+    ruleset: Annotated[
+        Ruleset,
+        typer.Option(
+            help="Tuning by trials or another budget; by AlgoPerf's studies of 5 trials; "
+            "or none, and three times as long."
+        ),
+    ] = Ruleset.budget,
+    trials: Annotated[
+        int | None, typer.Option(help="Tuning trials of each entrant, or study. [8, external 5]")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Tuning budget of each entrant: 20trials, 3000steps or 90s."
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|A..B|auto",
+            help="Runs of each entrant's best trial; A..B and auto (3..10) add seeds only while "
+            "somebody is not told apart. External: the studies. [6, external 5]",
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of every run.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the race. [race-WORKLOAD]")] = None,
@@ -59,7 +90,9 @@ def race(
         workload=workload,
         entrants=parse_entrants(entrant or DEFAULT_ENTRANTS),
         out=out if out is not None else Path(f"race-{Path(workload).stem}"),
+        ruleset=ruleset.value,
         trials=trials,
+        budget=budget,
         seeds=seeds,
         steps=steps,
         seed=seed,

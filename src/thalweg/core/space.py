@@ -45,6 +45,10 @@ class Log:
         """Return the value at ``u``."""
         return math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
 
+    def widened(self, share: float) -> "Log":
+        """Return the space with a share of its width, in logarithms, more at both ends."""
+        return Log(self.at(-share), self.at(1 + share))
+
     def describe(self) -> dict[str, Any]:
         """Return the space as JSON-ready data."""
         return {"type": "log", "low": self.low, "high": self.high}

@@ -14,6 +14,8 @@ from thalweg._version import __version__
 from thalweg.core.checks import check_number, check_whole
 from thalweg.core.errors import UsageError
 from thalweg.race.entrants import Entrant
+from thalweg.race.ruleset import parse_budget, ruleset, trials_within
+from thalweg.race.sequential import parse_seeds
 from thalweg.recipe import Recipe
 from thalweg.train.settings import Settings, resolve
 from thalweg.workload import Workload
@@ -27,9 +29,11 @@ class RaceConfig:
         workload: the name of a workload, or the path of a task file.
         entrants: who takes part; see `thalweg.race.entrants.parse_entrants`.
         out: the folder of the race, made if it is not there.
-        trials: tuning trials of each entrant.
-        seeds: final runs of each entrant's best trial; fewer than 3 separate nothing.
-        steps: steps of every run; the workload's by default.
+        trials: tuning trials of each entrant, or of each of its studies; the ruleset's by default.
+        seeds: final runs of each entrant's best trial, or studies; the ruleset's by default. Fewer
+            than 3 separate nothing. A range such as ``3..10``, or ``auto``, adds seeds only while
+            somebody is not told from another one; see `thalweg.race.sequential`.
+        steps: steps of every run, before the ruleset makes them longer; the workload's by default.
         seed: of everything random in the race.
         target: the metric that counts as reached; see `thalweg.race.target`.
         evaluate_every: steps between evaluations; the workload's by default.
@@ -37,13 +41,16 @@ class RaceConfig:
         precision: as in `thalweg.train.fit`.
         threads: torch's threads; on continuing, those that the race began with.
         loggers: where every run is logged besides; names of `thalweg.log`.
+        ruleset: ``budget``, ``external`` or ``self``; see `thalweg.race.ruleset`.
+        budget: tuning budget of each entrant instead of ``trials``, in trials, steps or seconds of
+            training (``20trials``, ``3000steps``, ``90s``); in the ruleset ``budget`` alone.
     """
 
     workload: str
     entrants: tuple[Entrant, ...]
     out: Path
-    trials: int = 8
-    seeds: int = 6
+    trials: int | None = None
+    seeds: int | str | None = None
     steps: int | None = None
     seed: int = 0
     target: float | None = None
@@ -52,6 +59,8 @@ class RaceConfig:
     precision: str = "float32"
     threads: int | None = None
     loggers: tuple[str, ...] = ()
+    ruleset: str = "budget"
+    budget: str | None = None
 
     def check(self) -> None:
         """Check what can be checked without the workload.
@@ -60,8 +69,7 @@ class RaceConfig:
             UsageError: a number is out of range, two entrants share a name, a recipe does not
                 parse, or a logger cannot be used.
         """
-        check_whole("trials", self.trials, least=1)
-        check_whole("seeds", self.seeds, least=1)
+        self._check_rules()
         check_whole("seed", self.seed, least=0)
         if self.steps is not None:
             check_whole("steps", self.steps, least=1)
@@ -77,11 +85,52 @@ class RaceConfig:
         for entrant in self.entrants:
             Recipe.parse(entrant.recipe)
 
+    def _check_rules(self) -> None:
+        rules = ruleset(self.ruleset)
+        if self.trials is not None:
+            check_whole("trials", self.trials, least=1)
+            if rules.trials == 0:
+                raise UsageError(
+                    f"the ruleset {rules.name} has no trials: an entrant tunes itself within its "
+                    "run; leave trials out, or fix values in the recipe"
+                )
+        if self.budget is not None:
+            if rules.name != "budget":
+                raise UsageError(
+                    f"the ruleset {rules.name} has a budget of its own; leave the budget out, or "
+                    "use the ruleset budget"
+                )
+            if self.trials is not None:
+                raise UsageError("give the budget or the trials, not both")
+            parse_budget(self.budget)
+        least, most = self._seeds()
+        if rules.name == "external" and most > least:
+            raise UsageError(
+                "the ruleset external has a fixed number of studies, because each is tuned anew; "
+                f'give a number and not "{self.seeds}"'
+            )
+
+    def _seeds(self) -> tuple[int, int]:
+        if self.seeds is None:
+            seeds = ruleset(self.ruleset).seeds
+            return seeds, seeds
+        if not isinstance(self.seeds, str):
+            check_whole("seeds", self.seeds, least=1)
+        return parse_seeds(self.seeds)
+
+    def _trials(self, steps: int) -> tuple[int, float | None]:
+        """Return the trials, at most, and the seconds for them if those are what is limited."""
+        if self.budget is None:
+            return ruleset(self.ruleset).trials if self.trials is None else self.trials, None
+        unit, size = parse_budget(self.budget)
+        return trials_within(unit, size, steps), size if unit == "seconds" else None
+
     def settings(self, workload: Workload) -> Settings:
         """Return the settings of a run, with the workload's and the machine's defaults."""
+        steps = workload.steps if self.steps is None else self.steps
         return resolve(
             workload,
-            steps=self.steps,
+            steps=steps * ruleset(self.ruleset).factor,
             seed=self.seed,
             device=self.device,
             precision=self.precision,
@@ -97,6 +146,8 @@ class RaceConfig:
         """Return everything that decides the race's numbers, as `Store.config` keeps it."""
         settings = self.settings(workload)
         file = workload.source_file
+        trials, seconds = self._trials(settings.steps)
+        least, most = self._seeds()
         return {
             "workload": file or workload.name,
             "workload_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()
@@ -106,8 +157,11 @@ class RaceConfig:
                 {"name": entrant.name, "recipe": str(Recipe.parse(entrant.recipe))}
                 for entrant in self.entrants
             ],
-            "trials": self.trials,
-            "seeds": self.seeds,
+            "ruleset": self.ruleset,
+            "trials": trials,
+            "budget_seconds": seconds,
+            "seeds": least,
+            "seeds_most": most if most > least else None,
             "steps": settings.steps,
             "seed": self.seed,
             "target": None if self.target is None else float(self.target),
@@ -123,6 +177,7 @@ class RaceConfig:
 def differences(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """Return, for each setting in which two resolved configurations differ, both in words."""
     found = []
+    begun = {"ruleset": "budget", **begun}  # races of before there were others
     for key in {**begun, **asked}:
         was, now = begun.get(key), asked.get(key)
         if was == now:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from thalweg.core.space import Space
 from thalweg.race.entrants import Entrant
 from thalweg.race.rows import Phase, RunRow
 from thalweg.race.search import trials as search_trials
+from thalweg.race.search import widened_trials
 from thalweg.recipe import Recipe
 
 
@@ -52,27 +53,51 @@ def space_of(entrant: Entrant) -> Mapping[str, Space]:
 
 
 def plan_trials(
-    entrants: Sequence[Entrant], baseline: Entrant | None, trials: int, seed: int
+    entrants: Sequence[Entrant],
+    baseline: Entrant | None,
+    trials: int,
+    seed: int,
+    study: int | None = None,
+    centres: Mapping[str, float] | None = None,
 ) -> list[Planned]:
     """Return the tuning runs, round by round over the entrants, a hidden baseline first.
 
     All share one run seed, so that every trial of every entrant starts from the same weights and
     sees the same batches.
+
+    Args:
+        entrants: who tunes.
+        baseline: the hidden entrant that sets the target, if there is one.
+        trials: how many each, or of each study.
+        seed: of the race.
+        study: which of several studies, each with other points and another run seed; its trials
+            are numbered after those of the studies before it.
+        centres: around which position each entrant looks for its learning rate, by name, in a
+            widened round (`thalweg.race.search.widened_trials`).
     """
-    shared = run_seed(seed, "tune")
+    if study is None:
+        shared, points, before = run_seed(seed, "tune"), seed, 0
+    else:
+        shared, before = run_seed(seed, "tune", study), study * trials
+        points = derive_seed(seed, "study", study)
     planned: list[tuple[int, Planned]] = []
     studies: list[tuple[Phase, int, Entrant]] = [("tune", i, one) for i, one in enumerate(entrants)]
     if baseline is not None:
         studies.insert(0, ("target", 0, baseline))
     for phase, index, entrant in studies:
         recipe = Recipe.parse(entrant.recipe)
-        for trial, point in enumerate(search_trials(recipe.space(), trials, seed)):
+        centre = (centres or {}).get(entrant.name)
+        if centre is None:
+            found = search_trials(recipe.space(), trials, points)
+        else:
+            found = widened_trials(recipe.space(), trials, points, centre)
+        for trial, point in enumerate(found):
             run = Planned(
-                run_id=f"{phase}-{index:02d}-{trial:03d}",
+                run_id=f"{phase}-{index:02d}-{before + trial:03d}",
                 entrant=entrant.name,
                 phase=phase,
-                number=trial,
-                trial=trial,
+                number=before + trial,
+                trial=before + trial,
                 seed=shared,
                 recipe=str(recipe.filled(point.hyper)),
                 hyper=point.hyper,
@@ -83,17 +108,26 @@ def plan_trials(
 
 
 def plan_finals(
-    entrants: Sequence[Entrant], best: Mapping[str, RunRow | None], seeds: int, seed: int
+    entrants: Sequence[Entrant],
+    best: Callable[[str, int], RunRow | None],
+    seeds: Iterable[int],
+    seed: int,
 ) -> list[Planned]:
     """Return the final runs, seed by seed over the entrants.
 
     Each repeats its entrant's best trial under a fresh seed, the same seed for all entrants. An
-    entrant without one is planned with its own recipe, for the record only.
+    entrant without one is planned with its own recipe: for the record, or to tune itself.
+
+    Args:
+        entrants: all who take part.
+        best: the trial that an entrant repeats under which seed's place.
+        seeds: places of the seeds.
+        seed: of the race.
     """
     planned = []
-    for number in range(seeds):
+    for number in seeds:
         for index, entrant in enumerate(entrants):
-            chosen = best[entrant.name]
+            chosen = best(entrant.name, number)
             run = Planned(
                 run_id=f"final-{index:02d}-{number:03d}",
                 entrant=entrant.name,

@@ -17,13 +17,15 @@ from thalweg.race import events, machine
 from thalweg.race.config import RaceConfig, differences
 from thalweg.race.entrants import Entrant
 from thalweg.race.live import forget
-from thalweg.race.plan import plan_finals, plan_trials, space_of
+from thalweg.race.plan import plan_trials, space_of
 from thalweg.race.results import write_results, write_verdict
 from thalweg.race.rows import RunRow, Status
 from thalweg.race.runner import Fit, Runner, Tell
+from thalweg.race.search import described
+from thalweg.race.stages import final_batches, foreseen, repeated, tuning_batches
 from thalweg.race.standings import Verdict
 from thalweg.race.store import Store
-from thalweg.race.target import baseline_of, given_target, reached_by_baseline
+from thalweg.race.target import baseline_of, given_target, hidden_baseline, reached_by_baseline
 from thalweg.race.verdict import judge
 from thalweg.recipe import Recipe
 from thalweg.train.result import first_reached
@@ -36,10 +38,13 @@ def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.
     Every entrant gets the same number of trials at quasi-random points of its own search space,
     all with one seed: the same initial weights, the same batches, the same steps. Its best trial
     (best *final* metric; a trial that diverged or failed never wins) is run again under fresh
-    seeds, the same ones for all entrants. Runs are recorded one by one in ``race.sqlite``, so the
-    same call continues after any interruption and ends with the same numbers; a run that takes
-    longer than a minute also leaves checkpoints. ``results.csv`` follows every run,
-    ``verdict.json`` is written at the end, weights of final runs lie in ``weights``.
+    seeds, the same ones for all entrants. So it is in the ruleset ``budget``;
+    `thalweg.race.ruleset` has the others, `thalweg.race.stages` the order of the runs.
+
+    Runs are recorded one by one in ``race.sqlite``, so the same call continues after any
+    interruption and ends with the same numbers; a run that takes longer than a minute also leaves
+    checkpoints. ``results.csv`` follows every run, ``verdict.json`` is written at the end, weights
+    of final runs lie in ``weights``.
 
     A run that diverges or fails is a result and stops nothing. An entrant of whose trials none
     finished is not run again: its final runs are recorded as what its trials were.
@@ -64,10 +69,7 @@ def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.
         if _existing(folder, resolved, config.threads):
             store = Store.open(folder, readonly=False)
         else:
-            spaces = {
-                one.name: {key: space.describe() for key, space in space_of(one).items()}
-                for one in entrants
-            }
+            spaces = {one.name: described(space_of(one)) for one in entrants}
             store = Store.create(folder, resolved, _facts(workload), spaces)
         with store:
             return _race(config, workload, entrants, store, on_event or (lambda _: None), fit)
@@ -114,21 +116,23 @@ def _race(
     if (given := given_target(config.target, workload)) is not None and store.target() is None:
         store.set_target(given, {})
     baseline, extra = baseline_of(entrants)
+    if resolved.get("ruleset") == "self":  # nobody else is tuned
+        baseline, extra = hidden_baseline(), True
     hidden = baseline if extra and given is None else None
     names = tuple(one.name for one in entrants)
-    trials = plan_trials(entrants, hidden, resolved["trials"], resolved["seed"])
     recorded = store.runs()
     known = {row.run_id for row in recorded}
-    finals = Counter(names * resolved["seeds"])
-    finals.subtract(row.entrant for row in recorded if row.phase == "final")
-    clock = events.Clock(finals + Counter(run.entrant for run in trials if run.run_id not in known))
+    expected = foreseen(store, entrants, hidden)
+    left = [run for run in expected if run.run_id not in known]
+    clock = events.Clock(Counter(run.entrant for run in left))
     for row in recorded:
         clock.measured(row)
-    runs = len(trials) + len(names) * resolved["seeds"]
-    runner = Runner(workload, store, clock, runs, len(known), tell, fit, config.loggers)
+    runner = Runner(
+        workload, store, clock, len(known) + len(left), len(known), tell, fit, config.loggers
+    )
     tell(
         events.RaceStarted(
-            runs=runs,
+            runs=len(known) + len(left),
             done=len(known),
             steps=resolved["steps"],
             entrants=names,
@@ -136,9 +140,12 @@ def _race(
             seconds_left=clock.seconds_left(),
         )
     )
-    for run in trials:
-        if run.run_id not in known:
-            runner.train(run)
+    foreknown = known | {run.run_id for run in left}
+    for batch in tuning_batches(store, entrants, hidden):
+        runner.expect([run for run in batch if run.run_id not in foreknown])
+        for run in batch:
+            if run.run_id not in known:
+                runner.train(run)
     if store.target() is None:
         target = reached_by_baseline(store, baseline, extra)
         reached = {
@@ -148,14 +155,17 @@ def _race(
         store.set_target(target, reached)
     target = store.target() or {}
     tell(events.TargetSet(target["value"], target["text"]))
-    best = store.best_trials()
-    for run in plan_finals(entrants, best, resolved["seeds"], resolved["seed"]):
-        if run.run_id in known:
-            continue
-        if best[run.entrant] is None:
-            runner.skip(run, *_fate(store.runs("tune", run.entrant)))
-        else:
-            runner.train(run)
+    tuned = resolved.get("ruleset") != "self"
+    for batch in final_batches(store, entrants):
+        best = repeated(store)
+        runner.expect([run for run in batch if run.run_id not in foreknown])
+        for run in batch:
+            if run.run_id in known:
+                continue
+            if tuned and best(run.entrant, run.number) is None:
+                runner.skip(run, *_fate(store.runs("tune", run.entrant)))
+            else:
+                runner.train(run)
     verdict = judge(store)
     write_results(store)
     write_verdict(store, verdict)

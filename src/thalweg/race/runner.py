@@ -78,6 +78,11 @@ class Runner:
         self._fit = fit
         self._loggers = tuple(loggers)
 
+    def expect(self, runs: Sequence[Planned]) -> None:
+        """Count runs that were not foreseen when the race began."""
+        self._runs += len(runs)
+        self._clock.plan([run.entrant for run in runs])
+
     def train(self, run: Planned) -> None:
         """Train a run and record it; an exception in it makes a row with the status ``failed``."""
         self._begin(run)

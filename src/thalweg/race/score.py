@@ -6,7 +6,7 @@ or failed, worse than any run that finished (`as_scores`).
 Why not the bootstrap alone: with 3 seeds a percentile interval covers its mean in about three of
 four cases, and with six entrants there are 15 pairs, so "the intervals do not overlap" crowns a
 winner in many races between equals. Separation is therefore decided by a t-test with few-sample
-quantiles (`compare`), and by rules for many comparisons (`separate`).
+quantiles (`compare`), and by rules for many comparisons (`thalweg.race.decisions`).
 """
 
 from __future__ import annotations
@@ -145,6 +145,21 @@ def compare(
         resamples: bootstrap resamples for the interval of the probability.
     """
     low, high = probability_interval(x, y, rng, resamples)
+    p_value, direction, margin = t_test(x, y, resolution)
+    a, b = _substituted(x, y)
+    return Comparison(
+        probability=probability_of_improvement(x, y),
+        low=low,
+        high=high,
+        direction=direction,
+        p_value=p_value,
+        p_sign_flip=sign_flip(a - b, rng),
+        margin=margin,
+    )
+
+
+def t_test(x: Scores, y: Scores, resolution: float = 0.0) -> tuple[float, int, float | None]:
+    """Return p-value, direction and margin of the test that `compare` describes."""
     a, b = _substituted(x, y)
     n = len(a)
     difference = float(a.mean() - b.mean())
@@ -165,15 +180,7 @@ def compare(
             p_value = float(2 * special.stdtr(freedom, -abs(difference) / math.sqrt(variance)))
             if np.isfinite(x).all() and np.isfinite(y).all():
                 margin = float(-special.stdtrit(freedom, LEVEL / 2) * math.sqrt(variance))
-    return Comparison(
-        probability=probability_of_improvement(x, y),
-        low=low,
-        high=high,
-        direction=int(np.sign(difference)),
-        p_value=p_value,
-        p_sign_flip=sign_flip(a - b, rng),
-        margin=margin,
-    )
+    return p_value, int(np.sign(difference)), margin
 
 
 def sign_flip(differences: Scores, rng: np.random.Generator) -> float:
@@ -197,63 +204,6 @@ def resolution_of(scores: Sequence[Scores]) -> float:
     finite = np.unique(np.concatenate([*scores, np.empty(0)]))
     gaps = np.diff(finite[np.isfinite(finite)])
     return float(gaps.min()) if len(gaps) else 0.0
-
-
-@dataclass(frozen=True)
-class Separation:
-    """What a set of comparisons lets one say.
-
-    Attributes:
-        winner: index of the entrant that beats every other one, or None.
-        separated: pairs ``(i, j)``, i < j, that are told apart.
-        adjusted: adjusted p-value by pair.
-    """
-
-    winner: int | None
-    separated: frozenset[tuple[int, int]]
-    adjusted: dict[tuple[int, int], float]
-
-
-def separate(comparisons: dict[tuple[int, int], Comparison], order: Sequence[int]) -> Separation:
-    """Decide which entrants are told apart, at the 5 % level for the whole race.
-
-    First the winner: the entrant with the best mean wins if it beats *every* other one at 5 %. No
-    correction is due, because all tests must succeed (an intersection-union test): if the best
-    two or more are equal, a false winner is called in at most 5 % of races, and in far fewer the
-    more equals there are. Then all pairs that this leaves, with Holm's step-down correction.
-    Everywhere the interval of the probability of improvement must exclude 1/2 as well.
-
-    Args:
-        comparisons: by pair ``(i, j)`` with i < j.
-        order: the entrants from best to worst mean.
-    """
-    adjusted: dict[tuple[int, int], float] = {}
-    separated: set[tuple[int, int]] = set()
-    winner = order[0] if len(order) > 1 and _beats_all(comparisons, order[0]) else None
-    if winner is not None:
-        won = [pair for pair in comparisons if winner in pair]
-        adjusted.update({pair: comparisons[pair].p_value for pair in won})
-        separated.update(won)
-    rest = sorted(
-        (pair for pair in comparisons if winner is None or winner not in pair),
-        key=lambda pair: comparisons[pair].p_value,
-    )
-    running = 0.0
-    for place, pair in enumerate(rest):
-        running = max(running, min(1.0, (len(rest) - place) * comparisons[pair].p_value))
-        adjusted[pair] = running
-        if running < LEVEL and comparisons[pair].supported:
-            separated.add(pair)
-    return Separation(winner, frozenset(separated), adjusted)
-
-
-def _beats_all(comparisons: dict[tuple[int, int], Comparison], one: int) -> bool:
-    for (i, j), comparison in comparisons.items():
-        if one in (i, j):
-            better = comparison.direction == (1 if one == i else -1)
-            if not (better and comparison.p_value < LEVEL and comparison.supported):
-                return False
-    return True
 
 
 def _wins(x: ArrayLike, y: ArrayLike) -> list[Scores]:

@@ -10,10 +10,16 @@ import numpy as np
 from scipy.stats import qmc
 
 from thalweg.core.seeds import derive_seed
-from thalweg.core.space import Space
+from thalweg.core.space import Log, Space
 
 EDGE = 0.1
 """A best learning rate in the outer tenth of its range, at either end, lies at an edge."""
+
+WINDOW = 0.5
+"""Width of what a widened round looks through, as a share of the range of learning rates."""
+
+WIDER = WINDOW / 2
+"""By which share of its width a range is widened at both ends."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,58 @@ def trials(space: Mapping[str, Space], number: int, seed: int) -> list[Trial]:
     ]
 
 
-def edge(position: Mapping[str, float]) -> Literal["lower", "upper"] | None:
-    """Return the edge of its range at which a trial's learning rate lies, if at any."""
+def widened_trials(
+    space: Mapping[str, Space], number: int, seed: int, centre: float
+) -> list[Trial]:
+    """Return the trials of `trials` with the learning rate looked for around a best one.
+
+    A learning rate on a logarithmic range moves from position ``u`` to
+    ``centre + WINDOW (u - 1/2)``, which may lie up to `WIDER` beyond an end of the range; all other
+    values, and learning rates on other ranges, stay where they are.
+
+    Args:
+        space: as in `trials`.
+        number: as in `trials`.
+        seed: as in `trials`.
+        centre: position of the best learning rate so far.
+    """
+    found = []
+    for trial in trials(space, number, seed):
+        position = dict(trial.position)
+        for key, u in position.items():
+            if _widens(key, space[key]):
+                position[key] = centre + WINDOW * (u - 0.5)
+        found.append(Trial(position, {key: space[key].at(u) for key, u in position.items()}))
+    return found
+
+
+def described(space: Mapping[str, Space], wider: bool = False) -> dict[str, Any]:
+    """Return a search space as JSON-ready data, with the ranges of learning rates widened or not.
+
+    A widened range says by which share of its width, under the key ``widened``.
+    """
+    found: dict[str, Any] = {}
+    for key, one in space.items():
+        if wider and isinstance(one, Log) and _widens(key, one):
+            found[key] = {**one.widened(WIDER).describe(), "widened": WIDER}
+        else:
+            found[key] = one.describe()
+    return found
+
+
+def edge(position: Mapping[str, float], widened: float = 0.0) -> Literal["lower", "upper"] | None:
+    """Return the edge of its range at which a trial's learning rate lies, if at any.
+
+    Args:
+        position: of the trial, in the range as it was at first.
+        widened: by which share of its width the range was widened at both ends.
+    """
     for key, u in position.items():
         if key.endswith(".lr"):
-            return "lower" if u < EDGE else "upper" if u > 1 - EDGE else None
+            share = (u + widened) / (1 + 2 * widened)
+            return "lower" if share < EDGE else "upper" if share > 1 - EDGE else None
     return None
+
+
+def _widens(key: str, space: Space) -> bool:
+    return key.endswith(".lr") and isinstance(space, Log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from thalweg.race.ruleset import LONGER
 from thalweg.race.score import MINIMUM_SEEDS
 from thalweg.race.standings import Pair, Standing, Verdict
 
@@ -12,17 +13,17 @@ from thalweg.race.standings import Pair, Standing, Verdict
 def tell(verdict: Verdict, trials: int) -> Iterator[str]:
     """Yield the sentences of a verdict, the most important first.
 
-    Who wins, by how much and on what; what is a tie; the target and who reached it; how much
-    tuning mattered; best learning rates at an edge of their range; divergence and failures;
-    whether times can be compared.
+    Who wins, by how much and on what; what is a tie; what the seeds can tell apart; the target and
+    who reached it; how much tuning mattered; best learning rates at an edge of their range;
+    divergence and failures; whether times can be compared.
     """
     yield _headline(verdict)
     yield (
         f"Entrants are ranked by {verdict.metric_name} ({_direction(verdict)}) after the last of "
-        f"{verdict.steps} steps: the mean over {_count(verdict.seeds, 'seed')} of each entrant's "
-        "best trial."
+        f"{verdict.steps} steps: {_what(verdict)}."
     )
     yield from _behind(verdict)
+    yield from _power(verdict)
     yield verdict.target_text
     if verdict.target is not None:
         yield from _time_to_target(verdict)
@@ -66,7 +67,7 @@ def _headline(verdict: Verdict) -> str:
     top = [one.entrant for one in ranking if one.rank == 1]
     if verdict.seeds < MINIMUM_SEEDS:
         return (
-            f"No winner on {verdict.workload}: {_count(verdict.seeds, 'seed')} cannot separate "
+            f"No winner on {verdict.workload}: {_seeds(verdict)} cannot separate "
             f"entrants; at least {MINIMUM_SEEDS} are needed. {first.entrant} has the best mean: "
             f"{result}."
         )
@@ -74,11 +75,11 @@ def _headline(verdict: Verdict) -> str:
         others = listing(first.tied_with)
         return (
             f"No winner on {verdict.workload}: {first.entrant} has the best mean ({result}), but "
-            f"{_count(verdict.seeds, 'seed')} cannot tell it from {others}."
+            f"{_seeds(verdict)} cannot tell it from {others}."
         )
     return (
         f"No winner on {verdict.workload}: {listing(top)} are tied; "
-        f"{_count(verdict.seeds, 'seed')} cannot separate them. {first.entrant} has the best mean: "
+        f"{_seeds(verdict)} cannot separate them. {first.entrant} has the best mean: "
         f"{result}."
     )
 
@@ -131,6 +132,71 @@ def _tuning(verdict: Verdict, trials: int) -> Iterator[str]:
     fixed = [one.entrant for one in verdict.ranking if one.trials < trials and one.trials == 1]
     if fixed:
         yield f"Nothing to tune, so one trial instead of {trials}: {listing(fixed)}."
+    yield from _sensitivity(verdict)
+    if verdict.widened:
+        yield (
+            f"The best learning rate of {listing(verdict.widened)} lay at an edge of its range "
+            "after three quarters of the trials, so all ranges were widened alike, and everyone's "
+            "last trials looked around its best so far."
+        )
+
+
+def _sensitivity(verdict: Verdict) -> Iterator[str]:
+    """Yield what half of the tuning budget would have given, where it is known."""
+    told = []
+    for one in verdict.ranking:
+        halves = [best for best in one.best_of if best.trials <= one.trials // 2]
+        if one.trials < 4 or not halves:
+            continue
+        half, whole = halves[-1], one.best_of[-1]
+        interval = f" ({number(half.low or 0)} to {number(half.high or 0)})"
+        told.append(
+            f"{one.entrant} {number(half.value)}{interval} with {half.trials} trials, "
+            f"{number(whole.value)} with all {whole.trials}"
+        )
+    if told:
+        yield f"Expected best {verdict.metric_name} of a tuning budget: {'; '.join(told)}."
+
+
+def _power(verdict: Verdict) -> Iterator[str]:
+    found = verdict.power
+    if found is None:
+        return
+    text = (
+        f"With this noise, {_count(found.seeds, 'seed')} can separate two entrants that differ by "
+        f"{number(found.gap)} with probability 0.8"
+    )
+    if found.tenth is not None:
+        text += f", and a gap of 10 % with probability {_probability(found.tenth)}"
+    yield f"{text}."
+    first = verdict.ranking[0]
+    undecided = verdict.winner is None and len(verdict.ranking) > 1 and first.tied_with
+    if undecided and found.needed is not None and found.needed > found.seeds:
+        yield (
+            "If the difference between the first two is as large as it looks, it takes about "
+            f"{found.needed} seeds to find it with probability 0.8."
+        )
+
+
+def _probability(value: float) -> str:
+    return "above 0.99" if value > 0.99 else "below 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def _seeds(verdict: Verdict) -> str:
+    counts = [one.runs for one in verdict.ranking]
+    if min(counts) < max(counts):
+        return f"{min(counts)} to {max(counts)} seeds"
+    return _count(verdict.seeds, "study" if verdict.ruleset == "external" else "seed")
+
+
+def _what(verdict: Verdict) -> str:
+    if verdict.ruleset == "external":
+        return f"the mean over {_seeds(verdict)} of each study's best trial, run once more"
+    if verdict.ruleset == "self":
+        return (
+            f"the mean over {_seeds(verdict)}; nobody was tuned, and runs are {LONGER} times longer"
+        )
+    return f"the mean over {_seeds(verdict)} of each entrant's best trial"
 
 
 def _warnings(standing: Standing, trials: int) -> Iterator[str]:
@@ -142,7 +208,7 @@ def _warnings(standing: Standing, trials: int) -> Iterator[str]:
             f"{standing.edge} edge of its range; a wider range may give a better result."
         )
     error = f" ({standing.error.splitlines()[0]})" if standing.error else ""
-    if standing.best_trial is None:
+    if standing.best_trial is None and standing.trials:
         how = _fates(standing.trials_diverged, standing.trials_failed)
         yield f"{name}: no trial finished: {how} of {standing.trials}{error}. It comes last."
         return
@@ -192,4 +258,5 @@ def _direction(verdict: Verdict) -> str:
 
 
 def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    plural = "studies" if noun == "study" else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from thalweg.race.best_of import BestOf
+
 VERSION = 1
 METHOD = (
     "Ranked by the mean over seeds of the final metric of each entrant's best trial. Intervals of "
@@ -13,11 +15,34 @@ METHOD = (
     "10 seeds such intervals are too narrow, so they do not decide. Two entrants are separated if "
     "a t-test (the larger of the paired and the unpaired standard error, Welch's degrees of "
     "freedom) finds a difference and the interval of the probability of improvement excludes 0.5. "
-    "The winner must beat every other entrant at the 5 % level; all other pairs are corrected by "
-    "Holm's method, so that a race between equals names a difference in at most about 5 % of "
-    "cases. A run that diverged or failed is worse than any that finished. An entrant without a "
-    "finished trial is not run again and comes last by rule."
+    "The winner must beat every other entrant at the 5 % level, so that a false winner is named in "
+    "at most 5 % of races; among all pairs that are told apart the false-discovery rate is at most "
+    "5 %, by the procedure of Benjamini and Yekutieli, which holds under any dependence. If seeds "
+    "were added while pairs were undecided, the 5 % are shared among the planned looks, half of "
+    "them for the last one, so that looking often does not add false findings. A run that "
+    "diverged or failed is worse than any that finished. An entrant without a finished trial is "
+    "not run again and comes last by rule."
 )
+
+
+@dataclass(frozen=True)
+class Power:
+    """What the seeds of a race can tell apart (`thalweg.race.power`), for two entrants.
+
+    Attributes:
+        seeds: final runs of each.
+        deviation: standard deviation of a final run, of all entrants together.
+        gap: the smallest true difference of means that is found with probability 0.8.
+        tenth: how probably a difference of a tenth of the best mean is found; None if that is 0.
+        needed: seeds that would find the difference seen between the first two of the ranking with
+            probability 0.8, if it is the true one; None beyond 1,000.
+    """
+
+    seeds: int
+    deviation: float
+    gap: float
+    tenth: float | None
+    needed: int | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,7 @@ class Standing:
         peak_bytes: median over final runs.
         state_bytes: median over final runs.
         error: the first error message among its runs, or None.
+        best_of: its expected result with fewer trials (`thalweg.race.best_of`); empty under 2.
     """
 
     entrant: str
@@ -80,6 +106,7 @@ class Standing:
     peak_bytes: float | None
     state_bytes: float | None
     error: str | None
+    best_of: tuple[BestOf, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,9 +123,11 @@ class Pair:
         probability: how probably a run of ``a`` is better than one of ``b``.
         low: lower end of its 95 % bootstrap interval.
         high: upper end.
-        p_value: of the test in `thalweg.race.score.compare`.
-        p_adjusted: corrected for many comparisons (`thalweg.race.score.separate`); None where a
-            rule and no test decides, because one of the two finished no trial.
+        p_value: of the test in `thalweg.race.score.compare`; if seeds were added, corrected for
+            the looks (`thalweg.race.sequential`).
+        p_adjusted: the false-discovery rate at which the pair would be told apart
+            (`thalweg.race.decisions.separate`); None where a rule and no test decides, because one
+            of the two finished no trial.
         p_sign_flip: of the exact sign-flip test, for information.
         separated: whether the data tell the two apart.
     """
@@ -126,7 +155,7 @@ class Verdict:
         metric_name: the metric that ranks.
         higher_is_better: its direction.
         steps: steps of every run.
-        seeds: final runs of every entrant.
+        seeds: final runs of every entrant; if seeds were added, of the one that has most.
         target: the value that counts as reached, or None.
         target_source: ``user``, ``workload``, ``baseline`` or ``none``.
         target_text: one sentence on how it was set.
@@ -134,6 +163,9 @@ class Verdict:
         pairs: every pair once.
         winner: the entrant that beats every other one, or None.
         contention: why times cannot be compared, or None.
+        ruleset: by which it was run (`thalweg.race.ruleset`).
+        widened: the entrants for whose best learning rates all ranges were widened.
+        power: what the seeds can tell apart, or None if there is nothing to compare.
         sentences: all of this in words.
     """
 
@@ -149,6 +181,9 @@ class Verdict:
     pairs: tuple[Pair, ...]
     winner: str | None
     contention: str | None
+    ruleset: str = "budget"
+    widened: tuple[str, ...] = ()
+    power: Power | None = None
     sentences: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

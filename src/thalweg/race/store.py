@@ -6,7 +6,7 @@ Every run is recorded in one transaction, row and curve together, with a rollbac
 Tables (schema version `SCHEMA_VERSION`):
 
 * ``meta(key, value)``: JSON under the keys ``schema_version``, ``config``, ``workload``,
-  ``machine``, ``spaces``, ``target``, ``created``, ``finished``, ``pid``.
+  ``machine``, ``spaces``, ``widened``, ``target``, ``created``, ``finished``, ``pid``.
 * ``run(run_id, entrant, recipe, phase, trial, seed, ...)``: a row per finished run, the fields of
   `RunRow`; ``hyper`` and ``position`` are JSON.
 * ``curve(run_id, step, seconds, train_loss, metric)``: the evaluations of each run.
@@ -140,7 +140,8 @@ class Store:
 
         Keys: ``workload`` (name or path), ``workload_sha256`` (of a task file, else None),
         ``entrants`` (list of ``{"name", "recipe"}``, the recipe as given, in canonical text),
-        ``trials``, ``seeds``, ``steps``, ``seed``, ``target`` (the user's, else None),
+        ``trials``, ``seeds`` (the least), ``seeds_most`` (None if there are no more), ``steps``,
+        ``ruleset``, ``budget_seconds`` (else None), ``seed``, ``target`` (the user's, else None),
         ``evaluate_every``, ``device``, ``precision``, ``threads``, ``thalweg`` and ``torch``
         (versions).
         """
@@ -161,6 +162,14 @@ class Store:
         "high": ...}`` and the like. An entrant with nothing to tune has an empty one.
         """
         return self._get("spaces")
+
+    def widened(self) -> dict[str, Any] | None:
+        """Return why and when the search spaces were widened, or None if they were not.
+
+        Keys: ``because`` (the entrants whose best learning rate lay at an edge), ``first`` (the
+        first trial that looked through the widened ranges, from 0).
+        """
+        return self._get("widened", None)
 
     def machine(self) -> dict[str, Any]:
         """Return the facts about the machine that `thalweg.race.machine.facts` collects."""
@@ -250,7 +259,7 @@ class Store:
             )
 
     def set_facts(self, **facts: Any) -> None:
-        """Set ``machine``, ``finished``, ``pid`` or ``created``."""
+        """Set ``machine``, ``spaces``, ``widened``, ``finished``, ``pid`` or ``created``."""
         with self._transaction():
             self._put(**facts)
 

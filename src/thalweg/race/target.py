@@ -37,7 +37,12 @@ def baseline_of(entrants: Sequence[Entrant]) -> tuple[Entrant, bool]:
     for entrant in entrants:
         if Recipe.parse(entrant.recipe) == wanted:
             return entrant, False
-    return Entrant(HIDDEN, str(wanted)), True
+    return hidden_baseline(), True
+
+
+def hidden_baseline() -> Entrant:
+    """Return the baseline as an entrant that only sets the target."""
+    return Entrant(HIDDEN, str(Recipe.parse(BASELINE)))
 
 
 def reached_by_baseline(store: Store, baseline: Entrant, hidden: bool) -> dict[str, Any]:

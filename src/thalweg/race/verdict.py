@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import combinations
 from statistics import median
 from typing import Any
@@ -13,12 +13,17 @@ import numpy as np
 
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
-from thalweg.race import score
+from thalweg.race import power, score
+from thalweg.race.best_of import BestOf, sensitivity
+from thalweg.race.decisions import Decision
+from thalweg.race.entrants import Entrant
 from thalweg.race.machine import contention
 from thalweg.race.rows import RunRow, best_trial
 from thalweg.race.search import edge
 from thalweg.race.sentences import tell
-from thalweg.race.standings import Pair, Standing, Verdict
+from thalweg.race.sequential import LAST
+from thalweg.race.stages import decision, final_batches, final_scores
+from thalweg.race.standings import Pair, Power, Standing, Verdict
 from thalweg.race.store import Store
 
 
@@ -35,33 +40,18 @@ def judge(store: Store) -> Verdict:
     finals = [store.runs("final", name) for name in names]
     trials = [store.runs("tune", name) for name in names]
     if any(len(rows) < config["seeds"] for rows in finals):
-        raise UsageError(
-            f"the race in {store.folder} is not finished; run the same command again to continue it"
-        )
-    scores = [score.as_scores([row.final_metric for row in rows], higher) for rows in finals]
-    scores = [
-        np.where([row.finished for row in rows], values, -np.inf)
-        for rows, values in zip(finals, scores, strict=True)
-    ]
-    order = _order(scores)
-    running = [i for i in order if any(row.finished for row in trials[i])]
+        raise UsageError(_unfinished(store))
+    scores = [final_scores(store, name) for name in names]
+    decided = decision(store)
+    if config.get("seeds_most"):
+        _check_looks(store)
+    order, separated, winner = decided.order, decided.separated, decided.winner
     rng = np.random.default_rng(derive_seed(config["seed"], "verdict"))
-    resolution = score.resolution_of(scores)
-    comparisons = {
-        (i, j): score.compare(scores[i], scores[j], rng, resolution)
-        for i, j in combinations(range(len(names)), 2)
-    }
-    tested = {pair: one for pair, one in comparisons.items() if set(pair) <= set(running)}
-    outcome = score.separate(tested, running)
-    # Who finished no trial is out, whatever the number of seeds.
-    by_rule = {pair for pair in comparisons if (pair[0] in running) != (pair[1] in running)}
-    separated = outcome.separated | by_rule
-    winner = outcome.winner
-    if len(running) == 1 and len(names) > 1 and np.isfinite(scores[running[0]]).all():
-        winner = running[0]
     ranks = _ranks(order, scores, separated)
     order = sorted(order, key=lambda i: ranks[i])  # stable: by mean within a rank
     intervals = [_interval(rows, rng) for rows in finals]
+    worst = _worst(trials, higher)
+    spaces = store.spaces()
     ranking = tuple(
         Standing(
             entrant=names[i],
@@ -71,22 +61,23 @@ def judge(store: Store) -> Verdict:
                 names[j] for j in order if j != i and (min(i, j), max(i, j)) not in separated
             ),
             **intervals[i],
-            **_facts(trials[i], finals[i], higher),
+            **_facts(trials[i], finals[i], higher, _widened(spaces.get(names[i], {}))),
+            best_of=_best_of(trials[i], higher, worst, config),
         )
         for i in order
     )
     means = [interval["mean"] for interval in intervals]
-    pairs = tuple(
-        _pair(i, j, names, means, comparisons, outcome.adjusted, separated)
-        for i, j in combinations(order, 2)
-    )
+    pairs = tuple(_pair(i, j, names, means, decided) for i, j in combinations(order, 2))
     target = store.target() or {"value": None, "source": "none", "text": "No target was set."}
     verdict = Verdict(
         workload=workload["name"],
         metric_name=workload["metric_name"],
         higher_is_better=higher,
         steps=config["steps"],
-        seeds=config["seeds"],
+        seeds=max(len(rows) for rows in finals),
+        ruleset=config.get("ruleset", "budget"),
+        widened=tuple((store.widened() or {}).get("because", ())),
+        power=_power(scores, decided, config),
         target=target["value"],
         target_source=target["source"],
         target_text=target["text"],
@@ -98,17 +89,61 @@ def judge(store: Store) -> Verdict:
     return dataclasses.replace(verdict, sentences=tuple(tell(verdict, config["trials"])))
 
 
-def _order(scores: Sequence[score.Scores]) -> list[int]:
-    # A run that diverged counts as the worst result that any final run of the race got.
-    finite = np.concatenate([values[np.isfinite(values)] for values in scores])
-    worst = float(finite.min()) if len(finite) else 0.0
-    means = [
-        float(np.where(np.isfinite(values), values, worst).mean())
-        if np.isfinite(values).any()
-        else -math.inf
-        for values in scores
-    ]
-    return sorted(range(len(scores)), key=lambda i: -means[i])
+def _check_looks(store: Store) -> None:
+    entrants = [Entrant(one["name"], one["recipe"]) for one in store.config()["entrants"]]
+    known = {row.run_id for row in store.runs("final")}
+    for batch in final_batches(store, entrants):
+        if not known.issuperset(run.run_id for run in batch):
+            raise UsageError(_unfinished(store))
+
+
+def _unfinished(store: Store) -> str:
+    return f"the race in {store.folder} is not finished; run the same command again to continue it"
+
+
+def _power(
+    scores: Sequence[score.Scores], decided: Decision, config: Mapping[str, Any]
+) -> Power | None:
+    """Return what the seeds can tell apart, from the noise of all entrants together."""
+    running = [scores[i] for i in decided.running]
+    deviation = power.pooled_deviation(running)
+    if len(running) < 2 or deviation is None:
+        return None
+    seeds = max(map(len, running))
+    most = config.get("seeds_most")
+    # Of several looks the last one finds the most, at its share of the level.
+    level = score.LEVEL * (LAST if most else 1.0)
+    gap = power.separable_gap(deviation, seeds, level)
+    if gap is None:
+        return None
+    best = abs(float(scores[decided.order[0]].mean())) if np.isfinite(running[0]).all() else 0.0
+    tenth = power.power(0.1 * best, deviation, seeds, level) if best else None
+    first, second = (float(one.mean()) for one in running[:2])
+    seen = abs(first - second)
+    needed = None
+    if math.isfinite(seen) and seen > 0:
+        needed = power.seeds_needed(seen, deviation, level)
+    return Power(seeds, deviation, gap, tenth, needed)
+
+
+def _widened(space: Mapping[str, Mapping[str, Any]]) -> float:
+    return next((one["widened"] for one in space.values() if "widened" in one), 0.0)
+
+
+def _worst(trials: Sequence[Sequence[RunRow]], higher: bool) -> float | None:
+    values = [float(row.final_metric or 0) for rows in trials for row in rows if row.finished]
+    return (min if higher else max)(values, default=None)
+
+
+def _best_of(
+    rows: Sequence[RunRow], higher: bool, worst: float | None, config: Mapping[str, Any]
+) -> tuple[BestOf, ...]:
+    if worst is None or len(rows) < 2:
+        return ()
+    sign = 1.0 if higher else -1.0
+    values = [sign * float((row.final_metric or 0) if row.finished else worst) for row in rows]
+    seed = derive_seed(config["seed"], "best of", rows[0].entrant)
+    return sensitivity(values, higher, np.random.default_rng(seed))
 
 
 def _ranks(
@@ -129,7 +164,9 @@ def _interval(rows: Sequence[RunRow], rng: np.random.Generator) -> dict[str, flo
     return {"mean": mean, "low": low, "high": high}
 
 
-def _facts(trials: Sequence[RunRow], finals: Sequence[RunRow], higher: bool) -> dict[str, Any]:
+def _facts(
+    trials: Sequence[RunRow], finals: Sequence[RunRow], higher: bool, widened: float
+) -> dict[str, Any]:
     best = best_trial(trials, higher)
     tuned = [float(row.final_metric or 0) for row in trials if row.finished]
     return {
@@ -139,7 +176,7 @@ def _facts(trials: Sequence[RunRow], finals: Sequence[RunRow], higher: bool) -> 
         "failed": sum(row.status == "failed" for row in finals),
         "best_trial": best and best.trial,
         "hyper": best.hyper if best else {},
-        "edge": edge(best.position) if best else None,
+        "edge": edge(best.position, widened) if best else None,
         "trials": len(trials),
         "trials_diverged": sum(row.status != "failed" and not row.finished for row in trials),
         "trials_failed": sum(row.status == "failed" for row in trials),
@@ -167,16 +204,10 @@ def _median_time(rows: Sequence[RunRow], time: Callable[[RunRow], float | None])
 
 
 def _pair(
-    i: int,
-    j: int,
-    names: Sequence[str],
-    means: Sequence[float | None],
-    comparisons: dict[tuple[int, int], score.Comparison],
-    adjusted: dict[tuple[int, int], float],
-    separated: Set[tuple[int, int]],
+    i: int, j: int, names: Sequence[str], means: Sequence[float | None], decided: Decision
 ) -> Pair:
     key = (min(i, j), max(i, j))
-    one = comparisons[key]
+    one = decided.comparisons[key]
     swapped = i > j
     a, b = means[i], means[j]
     difference = None if a is None or b is None else a - b
@@ -193,7 +224,7 @@ def _pair(
         low=1 - one.high if swapped else one.low,
         high=1 - one.low if swapped else one.high,
         p_value=one.p_value,
-        p_adjusted=adjusted.get(key),
+        p_adjusted=decided.adjusted.get(key),
         p_sign_flip=one.p_sign_flip,
-        separated=key in separated,
+        separated=key in decided.separated,
     )

@@ -1,0 +1,186 @@
+"""The runs of a race in batches, each planned from what the batches before it gave.
+
+Within a batch no run depends on another, so they can be done in any order and anywhere. Asked again
+after an interruption, the same batches come, because each is a function of recorded runs alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from thalweg.race.decisions import Decision, decide
+from thalweg.race.entrants import Entrant
+from thalweg.race.plan import Planned, plan_finals, plan_trials, space_of
+from thalweg.race.rows import RunRow, best_trial
+from thalweg.race.ruleset import RULESETS
+from thalweg.race.score import Scores, as_scores
+from thalweg.race.search import described, edge
+from thalweg.race.sequential import looks
+from thalweg.race.store import Store
+
+LAST_ROUND = 0.25
+"""The share of the trials that look through widened ranges if a best one lies at an edge."""
+
+
+def tuning_batches(
+    store: Store, entrants: Sequence[Entrant], hidden: Entrant | None
+) -> Iterator[list[Planned]]:
+    """Yield the tuning runs.
+
+    The last quarter of the trials, if there are four or more, is a round of its own: if the best
+    learning rate of any entrant so far lies at an edge of its range, the ranges of all are widened
+    by the same share at both ends, and everyone looks around its own best learning rate, through
+    a window of the same share of its range. Nobody gets a trial more than the others.
+
+    Args:
+        store: where the runs are recorded.
+        entrants: who takes part.
+        hidden: the baseline, if it runs for the target alone.
+    """
+    config = store.config()
+    planned = _all_trials(store, entrants, hidden)
+    if config.get("ruleset", "budget") != "budget":
+        yield planned
+    elif config.get("budget_seconds"):
+        yield from _while_it_lasts(store, planned)
+    else:
+        trials = config["trials"]
+        first = trials - math.floor(LAST_ROUND * trials)
+        yield [run for run in planned if run.number < first]
+        if first < trials:
+            centres = _centres(store, entrants, hidden, first)
+            if centres:
+                planned = plan_trials(entrants, hidden, trials, config["seed"], centres=centres)
+            yield [run for run in planned if run.number >= first]
+
+
+def final_batches(store: Store, entrants: Sequence[Entrant]) -> Iterator[list[Planned]]:
+    """Yield the final runs.
+
+    One batch for a fixed number of seeds; else one for each look, of the entrants that are not yet
+    told from somebody, until there are none or the seeds are used up.
+    """
+    config = store.config()
+    begun = 0
+    for look in planned_looks(store):
+        who = {one.name for one in entrants}
+        if begun:
+            undecided = decision(store, begun).undecided
+            who = {entrants[i].name for i in undecided}
+        batch = plan_finals(entrants, repeated(store), range(begun, look), config["seed"])
+        batch = [run for run in batch if run.entrant in who]
+        if not batch:
+            return
+        yield batch
+        begun = look
+
+
+def foreseen(store: Store, entrants: Sequence[Entrant], hidden: Entrant | None) -> list[Planned]:
+    """Return the runs that the race has at least, with values that may turn out otherwise."""
+    config = store.config()
+    trials = _all_trials(store, entrants, hidden)
+    if config.get("budget_seconds"):
+        trials = [run for run in trials if run.number == 0]
+    return trials + plan_finals(
+        entrants, lambda name, number: None, range(config["seeds"]), config["seed"]
+    )
+
+
+def planned_looks(store: Store) -> list[int]:
+    """Return the numbers of seeds after which a race looks at its final runs."""
+    config = store.config()
+    return looks(config["seeds"], config.get("seeds_most") or config["seeds"])
+
+
+def repeated(store: Store) -> Callable[[str, int], RunRow | None]:
+    """Return which trial an entrant's final run repeats: that of the race, or of its study."""
+    config, higher = store.config(), store.workload()["higher_is_better"]
+    trials = config["trials"]
+    rows = {one["name"]: store.runs("tune", one["name"]) for one in config["entrants"]}
+    best = {name: best_trial(found, higher) for name, found in rows.items()}
+
+    def of_study(name: str, study: int) -> RunRow | None:
+        own = [row for row in rows[name] if row.trial // trials == study]
+        return best_trial(own, higher)
+
+    return of_study if config.get("ruleset") == "external" else lambda name, _: best[name]
+
+
+def decision(store: Store, seeds: int | None = None) -> Decision:
+    """Return what the final runs say, or the first of them.
+
+    Args:
+        store: of the race.
+        seeds: only so many of each entrant.
+    """
+    config = store.config()
+    names = [one["name"] for one in config["entrants"]]
+    scores = [final_scores(store, name)[:seeds] for name in names]
+    tuned = config.get("ruleset") != "self"
+    competing = [
+        not tuned or any(row.finished for row in store.runs("tune", name)) for name in names
+    ]
+    return decide(scores, competing, planned_looks(store), config["seed"])
+
+
+def final_scores(store: Store, name: str) -> Scores:
+    """Return an entrant's final runs as scores, by seed."""
+    rows = store.runs("final", name)
+    higher = store.workload()["higher_is_better"]
+    scores = as_scores([row.final_metric for row in rows], higher)
+    return np.where([row.finished for row in rows], scores, -np.inf)
+
+
+def _all_trials(store: Store, entrants: Sequence[Entrant], hidden: Entrant | None) -> list[Planned]:
+    config = store.config()
+    name, trials, seed = config.get("ruleset"), config["trials"], config["seed"]
+    if name == "external":
+        return [
+            run
+            for study in range(config["seeds"])
+            for run in plan_trials(entrants, None if study else hidden, trials, seed, study)
+        ]
+    if name == "self":
+        return plan_trials([], hidden, RULESETS["budget"].trials, seed)
+    return plan_trials(entrants, hidden, trials, seed)
+
+
+def _centres(
+    store: Store, entrants: Sequence[Entrant], hidden: Entrant | None, first: int
+) -> dict[str, float] | None:
+    """Return where everyone looks in a widened round, or None if nobody is at an edge."""
+    higher = store.workload()["higher_is_better"]
+    centres, at_edge = {}, []
+    phases = [("tune", one) for one in entrants] + ([("target", hidden)] if hidden else [])
+    for phase, one in phases:
+        rows = [row for row in store.runs(phase, one.name) if row.trial < first]
+        best = best_trial(rows, higher)
+        if best and phase == "tune" and edge(best.position):
+            at_edge.append(one.name)
+        # Where every learning rate was too high, the lowest was the nearest.
+        rates = [u for key, u in (best.position if best else {}).items() if key.endswith(".lr")]
+        centres[one.name] = rates[0] if rates else 0.0
+    if not at_edge:
+        return None
+    spaces = {one.name: described(space_of(one), wider=True) for one in entrants}
+    store.set_facts(spaces=spaces, widened={"because": at_edge, "first": first})
+    return centres
+
+
+def _while_it_lasts(store: Store, planned: Sequence[Planned]) -> Iterator[list[Planned]]:
+    """Yield a round of trials at a time, of those whose earlier trials left seconds."""
+    seconds = store.config()["budget_seconds"]
+    for _, group in itertools.groupby(planned, key=lambda run: run.number):
+        batch = []
+        for run in group:
+            rows = store.runs(run.phase, run.entrant)
+            spent = math.fsum(row.seconds or 0.0 for row in rows if row.trial < run.trial)
+            if spent < seconds:
+                batch.append(run)
+        if not batch:
+            return
+        yield batch
