@@ -56,7 +56,10 @@ def expected_best(values: ArrayLike, k: int) -> NDArray[np.float64]:
 
 
 def sensitivity(
-    scores: Sequence[float], higher_is_better: bool, rng: np.random.Generator
+    scores: Sequence[float],
+    higher_is_better: bool,
+    rng: np.random.Generator,
+    most: int | None = None,
 ) -> tuple[BestOf, ...]:
     """Return the expected best of 1, 2, 4, ... and all trials.
 
@@ -65,11 +68,13 @@ def sensitivity(
             got, not infinity.
         higher_is_better: the metric's direction, in which values are returned.
         rng: draws the resamples.
+        most: what counts as all trials, where there are more of them, from several studies.
     """
     array = np.asarray(scores, dtype=float)
     n = len(array)
+    most = min(most or n, n)
     sign = 1.0 if higher_is_better else -1.0
-    counts = sorted({*(2**power for power in range(n.bit_length()) if 2**power <= n), n} - {0})
+    counts = sorted({*(2**power for power in range(n) if 2**power < most), most} - {0})
     drawn = array[rng.integers(n, size=(RESAMPLES, n))] if n > 1 else np.empty((0, n))
     found = []
     for k in counts:

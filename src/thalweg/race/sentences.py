@@ -145,10 +145,10 @@ def _sensitivity(verdict: Verdict) -> Iterator[str]:
     """Yield what half of the tuning budget would have given, where it is known."""
     told = []
     for one in verdict.ranking:
-        halves = [best for best in one.best_of if best.trials <= one.trials // 2]
-        if one.trials < 4 or not halves:
+        if not one.best_of or one.best_of[-1].trials < 4:
             continue
-        half, whole = halves[-1], one.best_of[-1]
+        whole = one.best_of[-1]
+        half = [best for best in one.best_of if best.trials <= whole.trials // 2][-1]
         interval = f" ({number(half.low or 0)} to {number(half.high or 0)})"
         told.append(
             f"{one.entrant} {number(half.value)}{interval} with {half.trials} trials, "
@@ -163,7 +163,7 @@ def _power(verdict: Verdict) -> Iterator[str]:
     if found is None:
         return
     text = (
-        f"With this noise, {_count(found.seeds, 'seed')} can separate two entrants that differ by "
+        f"With this noise, {_number_of(verdict, found.seeds)} can separate two entrants that differ by "
         f"{number(found.gap)} with probability 0.8"
     )
     if found.tenth is not None:
@@ -174,7 +174,7 @@ def _power(verdict: Verdict) -> Iterator[str]:
     if undecided and found.needed is not None and found.needed > found.seeds:
         yield (
             "If the difference between the first two is as large as it looks, it takes about "
-            f"{found.needed} seeds to find it with probability 0.8."
+            f"{_number_of(verdict, found.needed)} to find it with probability 0.8."
         )
 
 
@@ -186,7 +186,11 @@ def _seeds(verdict: Verdict) -> str:
     counts = [one.runs for one in verdict.ranking]
     if min(counts) < max(counts):
         return f"{min(counts)} to {max(counts)} seeds"
-    return _count(verdict.seeds, "study" if verdict.ruleset == "external" else "seed")
+    return _number_of(verdict, verdict.seeds)
+
+
+def _number_of(verdict: Verdict, seeds: int) -> str:
+    return _count(seeds, "study" if verdict.ruleset == "external" else "seed")
 
 
 def _what(verdict: Verdict) -> str:

@@ -143,7 +143,9 @@ def _best_of(
     sign = 1.0 if higher else -1.0
     values = [sign * float((row.final_metric or 0) if row.finished else worst) for row in rows]
     seed = derive_seed(config["seed"], "best of", rows[0].entrant)
-    return sensitivity(values, higher, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    external = config.get("ruleset") == "external"
+    return sensitivity(values, higher, rng, config["trials"] if external else None)
 
 
 def _ranks(

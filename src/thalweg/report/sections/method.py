@@ -4,6 +4,7 @@ import shlex
 from statistics import mean
 from typing import Any
 
+from thalweg.race.ruleset import ruleset
 from thalweg.race.standings import METHOD
 from thalweg.report import look
 from thalweg.report.facts import Entrant, Race
@@ -13,8 +14,8 @@ GLOSSARY = (
     ("Recipe", "A training algorithm in one line: a rule, and what is around and along it."),
     (
         "Trial",
-        "A whole run with one set of hyper-parameters. All entrants get as many, at quasi-random "
-        "points of their search spaces, and see the same data in the same order.",
+        "A whole run with one set of hyper-parameters. All entrants get the same budget of them, "
+        "at quasi-random points of their search spaces, and see the same data in the same order.",
     ),
     ("Final run", "The best trial again, under a fresh seed. Only final runs are ranked."),
     (
@@ -72,9 +73,20 @@ def _command(race: Race) -> str:
     for entrant in race.entrants:
         named = entrant.name != entrant.recipe
         words += ["--entrant", f"{entrant.name}={entrant.recipe}" if named else entrant.recipe]
-    for option in ("trials", "seeds", "steps", "seed", "target"):
-        if config[option] is not None:
-            words += [f"--{option}", str(config[option])]
+    rules = config.get("ruleset", "budget")
+    if rules != "budget":
+        words += ["--ruleset", rules]
+    if config.get("budget_seconds"):
+        words += ["--budget", f"{config['budget_seconds']:g}s"]
+    elif rules != "self":
+        words += ["--trials", str(config["trials"])]
+    most = f"..{config['seeds_most']}" if config.get("seeds_most") else ""
+    words += ["--seeds", f"{config['seeds']}{most}"]
+    # Runs of the ruleset self are longer than what was asked for.
+    steps = config["steps"] // ruleset(rules).factor
+    for option, value in (("steps", steps), ("seed", config["seed"]), ("target", config["target"])):
+        if value is not None:
+            words += [f"--{option}", str(value)]
     return shlex.join([*words, "--out", "my-race"])
 
 

@@ -49,7 +49,7 @@ def _panel(
         "warning": _warning(entrant, key),
         "figure": None,
     }
-    if key is not None:
+    if key is not None and entrant.trials:
         panel["figure"] = _figure(entrant, race, key, span, logarithmic)
     return panel
 
@@ -183,6 +183,8 @@ def _zones(space: Space) -> list[Spec]:
 
 def _facts(entrant: Entrant, race: Race, key: str | None) -> str:
     standing = entrant.standing
+    if not entrant.trials:
+        return "Not tuned: it ran with its recipe's values and its rule's defaults."
     if key is None:
         only = race.metric(entrant.best.final_metric) if entrant.best else "did not finish"
         return f"Nothing to tune: its recipe fixes every value. One trial: {only}."
@@ -193,6 +195,10 @@ def _facts(entrant: Entrant, race: Race, key: str | None) -> str:
     parts = [f"Best {race.metric(entrant.best.final_metric)} at {name} {value}"]
     if standing.trials > 1:
         parts.append(f"median {race.metric(standing.median_trial)}")
+    budget = standing.best_of[-1].trials if standing.best_of else 0
+    halves = [best for best in standing.best_of if best.trials <= budget // 2]
+    if budget > 3:
+        parts.append(f"expected with {halves[-1].trials} trials {race.metric(halves[-1].value)}")
     broken = standing.trials_diverged + standing.trials_failed
     if broken:
         parts.append(f"{broken} of {standing.trials} did not finish")

@@ -80,15 +80,33 @@ def _facts(race: Race) -> list[tuple[str, str]]:
     rows = [row for e in race.entrants for row in [*e.trials, *e.finals]] + [*race.baseline]
     target = "none" if verdict.target is None else number(verdict.target, 4)
     direction = "higher is better" if race.higher_is_better else "lower is better"
-    trials, seeds = config["trials"], config["seeds"]
     return [
         ("Metric", f"{race.metric_name}, {direction}"),
         ("Target", target),
         ("Budget", f"{integer(config['steps'])} steps a run"),
-        ("Tuning", f"{integer(trials)} {'trial' if trials == 1 else 'trials'} each"),
-        ("Final runs", f"{integer(seeds)} {'seed' if seeds == 1 else 'seeds'} each"),
+        ("Tuning", _tuning(config)),
+        ("Final runs", _final_runs(race)),
         ("Trained", f"{seconds(sum(row.seconds or 0 for row in rows))} in {len(rows)} runs"),
     ]
+
+
+def _tuning(config: Mapping[str, Any]) -> str:
+    rules = config.get("ruleset", "budget")
+    if rules == "self":
+        return "none: runs are three times as long"
+    if config.get("budget_seconds"):
+        return f"{seconds(config['budget_seconds'])} of training each"
+    trials = f"{integer(config['trials'])} {'trial' if config['trials'] == 1 else 'trials'}"
+    return f"{trials} in each study" if rules == "external" else f"{trials} each"
+
+
+def _final_runs(race: Race) -> str:
+    counts = [len(entrant.finals) for entrant in race.entrants]
+    low, high = min(counts), max(counts)
+    unit = ("study", "studies") if race.verdict.ruleset == "external" else ("seed", "seeds")
+    if low < high:
+        return f"{integer(low)} to {integer(high)} {unit[1]}"
+    return f"{integer(low)} {unit[low > 1]} each"
 
 
 class _Scale:
