@@ -25,8 +25,14 @@ class TrialRule(StrEnum):
 
 
 def score(
-    runs: Annotated[Path, typer.Argument(help="CSV with a row for each trial.")],
-    workloads: Annotated[Path, typer.Option(help="JSON with the workloads and their targets.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="A CSV with a row for each trial, or the folders of finished races."),
+    ],
+    workloads: Annotated[
+        Path | None,
+        typer.Option(help="JSON with the workloads and their targets; races have their own."),
+    ] = None,
     ruleset: Annotated[
         Ruleset, typer.Option(help="Trials in studies, or one self-tuning run a study.")
     ] = Ruleset.external,
@@ -40,17 +46,35 @@ def score(
 ) -> None:
     """Score anyone's runs by AlgoPerf's rules, with the uncertainty that studies leave.
 
-    Writes scores.csv, profiles.csv, times.csv, leave_one_out.csv, ratings.csv and speed_ups.csv.
+    Writes scores.csv, profiles.csv, times.csv, leave_one_out.csv, ratings.csv and speed_ups.csv;
+    for races also improvements.csv: how probably one entrant beats another, over all workloads.
     """
+    from thalweg.core.errors import UsageError
     from thalweg.core.files import check_folder
+    from thalweg.race.many import read_races, write_improvements
     from thalweg.scoring import read_runs, read_suite
     from thalweg.scoring.tables import score as score_runs
     from thalweg.scoring.tables import write
 
     check_folder(out)
-    suite = read_suite(workloads)
-    scoring = score_runs(read_runs(runs, ruleset.value), suite, ruleset.value, trial_rule.value)
+    races = None
+    if all(path.is_dir() for path in runs):
+        if workloads is not None:
+            raise UsageError("races know their workloads and targets; leave --workloads out")
+        races = read_races(runs)
+        table_of_runs, suite = races.runs, races.suite
+    elif len(runs) > 1:
+        raise UsageError(
+            f"score one CSV, or folders of races; found {', '.join(str(path) for path in runs)}"
+        )
+    elif workloads is None:
+        raise UsageError("a CSV of runs needs --workloads: a JSON with the workloads and targets")
+    else:
+        table_of_runs, suite = read_runs(runs[0], ruleset.value), read_suite(workloads)
+    scoring = score_runs(table_of_runs, suite, ruleset.value, trial_rule.value)
     write(scoring, out)
+    if races is not None:
+        write_improvements(races, out)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("rank", "submission", "score", "95 %", "ranks", "first"):
         table.add_column(column, justify="left" if column == "submission" else "right")
@@ -65,6 +89,6 @@ def score(
             f"{found.first[i]:.0%}",
         )
     console().print(table)
-    for note in scoring.notes:
+    for note in (*scoring.notes, *(races.notes if races else ())):
         error_console().print(f"note: {note}", soft_wrap=True)
     console().print(f"tables: {out}", soft_wrap=True)

@@ -73,16 +73,28 @@ def probability_interval(
 
     Runs of ``x`` and of ``y`` are resampled independently of each other and for every task.
     """
-    total = np.zeros(resamples)
     tables = _wins(x, y)
-    for wins in tables:
-        rows, columns = wins.shape
-        # How often each run was drawn gives the same distribution as drawing runs.
-        left = rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
-        right = rng.multinomial(columns, np.full(columns, 1 / columns), size=resamples) / columns
-        total += ((left @ wins) * right).sum(axis=1)
+    total = sum(_resampled(wins, rng, resamples) for wins in tables)
     low, high = np.quantile(total / len(tables), [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
+
+
+def resampled_wins(
+    x: ArrayLike, y: ArrayLike, rng: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """Return `probability_of_improvement` on one task over resamples of its runs."""
+    (wins,) = _wins(x, y)
+    return _resampled(wins, rng, resamples)
+
+
+def _resampled(
+    wins: NDArray[np.float64], rng: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    rows, columns = wins.shape
+    # How often each run was drawn gives the same distribution as drawing runs.
+    left = rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
+    right = rng.multinomial(columns, np.full(columns, 1 / columns), size=resamples) / columns
+    return ((left @ wins) * right).sum(axis=1)
 
 
 @dataclass(frozen=True)

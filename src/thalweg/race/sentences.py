@@ -163,8 +163,8 @@ def _power(verdict: Verdict) -> Iterator[str]:
     if found is None:
         return
     text = (
-        f"With this noise, {_number_of(verdict, found.seeds)} can separate two entrants that differ by "
-        f"{number(found.gap)} with probability 0.8"
+        f"With this noise, {_number_of(verdict, found.seeds)} can separate two entrants that "
+        f"differ by {number(found.gap)} with probability 0.8"
     )
     if found.tenth is not None:
         text += f", and a gap of 10 % with probability {_probability(found.tenth)}"
