@@ -1,5 +1,6 @@
 """``thalweg race``."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from thalweg.cli.console import bars, console, number, paragraphs
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from thalweg.race.config import RaceConfig
     from thalweg.race.standings import Verdict
 
 
@@ -21,6 +23,7 @@ class Ruleset(StrEnum):
     budget = "budget"
     external = "external"
     self = "self"
+    speedrun = "speedrun"
 
 
 def race(
@@ -41,7 +44,7 @@ def race(
         Ruleset,
         typer.Option(
             help="Tuning by trials or another budget; by AlgoPerf's studies of 5 trials; "
-            "or none, and three times as long."
+            "none, and three times as long; or time to a target on a ladder of model sizes."
         ),
     ] = Ruleset.budget,
     trials: Annotated[
@@ -103,6 +106,9 @@ def race(
         threads=threads,
         loggers=tuple(log or ()),
     )
+    if ruleset is Ruleset.speedrun:
+        _speedrun(config)
+        return
     with bars() as progress:
         verdict = run_race(config, _Display(progress))
         page = write_report(config.out, progress=landscape_bar(progress))
@@ -112,6 +118,26 @@ def race(
     screen.print(f"\nreport: {page}", soft_wrap=True)
     if not any(standing.finished for standing in verdict.ranking):
         raise typer.Exit(1)
+
+
+def _speedrun(config: "RaceConfig") -> None:
+    from thalweg.race.speedrun import run_ladder
+    from thalweg.report import write_report
+
+    with bars() as progress:
+        ladder = run_ladder(config, on_event=_Display(progress))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("size", "entrant", "steps to target", "record", "times as fast"):
+        table.add_column(column, justify="left" if column == "entrant" else "right")
+    for step in ladder.steps:
+        reached = "-" if math.isinf(step.steps) else number(step.steps)
+        cells = (reached, number(step.record), number(step.speed_up))
+        table.add_row(step.rung, step.entrant, *cells)
+    screen = console()
+    screen.print(table)
+    screen.print(paragraphs(ladder.sentences))
+    for rung in dict.fromkeys(step.rung for step in ladder.steps):
+        screen.print(f"report: {write_report(config.out / rung)}", soft_wrap=True)
 
 
 class _Display:

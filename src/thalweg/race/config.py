@@ -41,9 +41,9 @@ class RaceConfig:
         precision: as in `thalweg.train.fit`.
         threads: torch's threads; on continuing, those that the race began with.
         loggers: where every run is logged besides; names of `thalweg.log`.
-        ruleset: ``budget``, ``external`` or ``self``; see `thalweg.race.ruleset`.
+        ruleset: ``budget``, ``external``, ``self`` or ``speedrun``; see `thalweg.race.ruleset`.
         budget: tuning budget of each entrant instead of ``trials``, in trials, steps or seconds of
-            training (``20trials``, ``3000steps``, ``90s``); in the ruleset ``budget`` alone.
+            training (``20trials``, ``3000steps``, ``90s``); not in ``external`` and ``self``.
     """
 
     workload: str
@@ -95,7 +95,7 @@ class RaceConfig:
                     "run; leave trials out, or fix values in the recipe"
                 )
         if self.budget is not None:
-            if rules.name != "budget":
+            if rules.name not in ("budget", "speedrun"):
                 raise UsageError(
                     f"the ruleset {rules.name} has a budget of its own; leave the budget out, or "
                     "use the ruleset budget"

@@ -10,6 +10,8 @@
   compares these, and so includes the luck of tuning.
 * ``self``: self-tuning. No trials: an entrant runs with its recipe's values and its rule's
   defaults, three times as long, and has to tune itself inside of that.
+* ``speedrun``: time to a target on a ladder of model sizes (`thalweg.race.speedrun`); each rung is
+  tuned as in ``budget``.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ RULESETS = {
         Ruleset("budget", trials=8, seeds=6),
         Ruleset("external", trials=5, seeds=5),
         Ruleset("self", trials=0, seeds=6, factor=LONGER),
+        Ruleset("speedrun", trials=8, seeds=6),
     )
 }
 

@@ -43,7 +43,7 @@ def tuning_batches(
     """
     config = store.config()
     planned = _all_trials(store, entrants, hidden)
-    if config.get("ruleset", "budget") != "budget":
+    if config.get("ruleset") in ("external", "self"):
         yield planned
     elif config.get("budget_seconds"):
         yield from _while_it_lasts(store, planned)

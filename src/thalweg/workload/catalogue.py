@@ -17,6 +17,8 @@ _BUILDERS: dict[str, Callable[[], Workload]] = {
     "quadratic": quadratic.quadratic,
     "text": text.text,
 }
+_RUNGS: dict[str, Callable[[], Workload]] = {"text-4x": text.text_4x}
+"""Larger ones of the same, which `names` leaves out."""
 
 
 def names() -> list[str]:
@@ -46,6 +48,8 @@ def load(name_or_path: str | Path) -> Workload:
     text = str(name_or_path)
     if text in _BUILDERS:
         return _BUILDERS[text]()
+    if text in _RUNGS:
+        return _RUNGS[text]()
     path = Path(text)
     if path.suffix == ".py" or path.exists() or len(path.parts) > 1:
         return load_file(path)
