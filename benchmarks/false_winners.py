@@ -61,7 +61,7 @@ def main() -> None:
             for n in range(races)
         ]
         show("tuning", 3, False, studies, studies, found)
-    powers(pools["adamw"], races)
+    powers(pools["adamw"], races // 2)
     procedures(pools["adamw"], races)
 
 
@@ -122,7 +122,9 @@ def powers(pool: np.ndarray, races: int) -> None:
     tenth = 0.1 * (1 - pool.mean())
     print(f"\nPower: one entrant is ahead by a gap; a standard deviation is {deviation:.4f}, "
           f"10 % of the error rate {tenth:.4f}")  # fmt: skip
-    print("entrants  gap      in sd   3       5       10      3..10 (mean seeds)   theory 3, 5, 10")
+    print(
+        "entrants  gap      in sd   3       5       10      3..10 (mean seeds)   foretold for 3, 5, 10"
+    )
     for entrants in (2, 6):
         for gap in (tenth, *(k * deviation for k in (1, 1.5, 2, 3, 4, 6))):
             cells = []

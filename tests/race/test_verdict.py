@@ -270,7 +270,7 @@ def test_tuning_and_edges_are_told(tmp_path, verdict):
 def test_power_is_told(verdict):
     found = verdict({"a": noisy(0.90), "b": noisy(0.9005, seed=1)})
     assert 0.001 < found.power.deviation < 0.004
-    assert found.power.gap == pytest.approx(2.02 * found.power.deviation, rel=0.01)
+    assert found.power.gap == pytest.approx(2.25 * found.power.deviation, rel=0.05)
     assert found.power.tenth > 0.99
     assert "5 seeds can separate two entrants that differ by 0.00" in text(found)
     assert "a gap of 10 % with probability above 0.99" in text(found)
