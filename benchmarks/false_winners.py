@@ -123,7 +123,7 @@ def powers(pool: np.ndarray, races: int) -> None:
     print(f"\nPower: one entrant is ahead by a gap; a standard deviation is {deviation:.4f}, "
           f"10 % of the error rate {tenth:.4f}")  # fmt: skip
     print(
-        "entrants  gap      in sd   3       5       10      3..10 (mean seeds)   foretold for 3, 5, 10"
+        "entrants  gap      in sd   3       5       10      3..10 (mean seeds)   foretold 3, 5, 10"
     )
     for entrants in (2, 6):
         for gap in (tenth, *(k * deviation for k in (1, 1.5, 2, 3, 4, 6))):
