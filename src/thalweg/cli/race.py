@@ -28,7 +28,11 @@ class Ruleset(StrEnum):
 
 def race(
     workload: Annotated[
-        str, typer.Argument(help="digits, text, quadratic, or the path of your task file.")
+        str,
+        typer.Argument(
+            help="A name of `thalweg list workload`, published data as NAME:FOLDER, or the path of "
+            "your task file."
+        ),
     ] = "digits",
     entrant: Annotated[
         list[str] | None,

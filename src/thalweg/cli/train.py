@@ -11,7 +11,11 @@ from thalweg.core.errors import UsageError
 
 def train(
     workload: Annotated[
-        str, typer.Argument(help="digits, text, quadratic, or the path of your task file.")
+        str,
+        typer.Argument(
+            help="A name of `thalweg list workload`, published data as NAME:FOLDER, or the path of "
+            "your task file."
+        ),
     ],
     recipe: Annotated[str, typer.Argument(help='Such as "adamw(lr=3e-3) + linear".')],
     steps: Annotated[int | None, typer.Option(help="Steps of the run.")] = None,

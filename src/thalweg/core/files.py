@@ -25,6 +25,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def cache_folder(content: str) -> Path:
+    """Return where a kind of content is cached: ``$THALWEG_CACHE`` or the user's cache folder."""
+    chosen = os.environ.get("THALWEG_CACHE")
+    if chosen:
+        return Path(chosen) / content
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "thalweg" / content
+
+
 def check_folder(path: Path) -> None:
     """Check, without creating anything, that a folder exists or can be created and written to.
 
@@ -63,17 +72,22 @@ def make_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, message: str) -> Iterator[None]:
+def locked(path: Path, message: str, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock file while the block runs.
 
     The lock is an exclusive transaction on an empty SQLite database: it works on every system,
     also between threads of one process, and the system releases it when the process dies,
     however it dies.
 
+    Args:
+        path: of the lock file, which is created.
+        message: of the error.
+        patience: seconds to wait for whoever holds it.
+
     Raises:
         UsageError: someone else holds it; with ``message``.
     """
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
     try:
         try:
             connection.execute("BEGIN EXCLUSIVE")

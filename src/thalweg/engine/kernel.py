@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from thalweg.core import files
 from thalweg.core.errors import ThalwegError
 from thalweg.engine.storage import BLOCK, CODES
 from thalweg.engine.trace import Formula
@@ -322,11 +323,7 @@ def find_compiler() -> str | None:
 
 def cache_folder() -> Path:
     """Return where compiled kernels are kept: ``$THALWEG_CACHE`` or the user's cache folder."""
-    chosen = os.environ.get("THALWEG_CACHE")
-    if chosen:
-        return Path(chosen) / "kernels"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "thalweg" / "kernels"
+    return files.cache_folder("kernels")
 
 
 @cache

@@ -1,21 +1,54 @@
 """Workloads by name, and the user's own by the path of a file."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thalweg.core.errors import UnknownNameError
-from thalweg.workload import digits, quadratic, text
+from thalweg.core.errors import UnknownNameError, UsageError
+from thalweg.workload import (
+    digits,
+    digits_ctc,
+    digits_vit,
+    fastmri,
+    fmnist_resnet,
+    imagenet,
+    librispeech,
+    mri_unet,
+    quadratic,
+    text,
+)
 from thalweg.workload.own import load_file
 from thalweg.workload.workload import Workload
 
 _FACTS: dict[str, Mapping[str, Any]] = {
-    facts["name"]: facts for facts in (digits.FACTS, quadratic.FACTS, text.FACTS)
+    facts["name"]: facts
+    for facts in (
+        digits.FACTS,
+        quadratic.FACTS,
+        text.FACTS,
+        fmnist_resnet.FACTS,
+        digits_vit.FACTS,
+        mri_unet.FACTS,
+        digits_ctc.FACTS,
+    )
 }
 _BUILDERS: dict[str, Callable[[], Workload]] = {
     "digits": digits.digits,
     "quadratic": quadratic.quadratic,
     "text": text.text,
+    "fmnist-resnet": fmnist_resnet.build,
+    "digits-vit": digits_vit.build,
+    "mri-unet": mri_unet.build,
+    "digits-ctc": digits_ctc.build,
+}
+
+# Published data sets that the user has: name, and what builds the workload from their folder.
+_PUBLISHED: dict[str, Callable[[Path], Workload]] = {
+    "imagenet-resnet": imagenet.resnet,
+    "imagenet-vit": imagenet.vit,
+    "fastmri-unet": fastmri.build,
+    "librispeech-ctc": librispeech.build,
 }
 _RUNGS: dict[str, Callable[[], Workload]] = {"text-4x": text.text_4x}
 """Larger ones of the same, which `names` leaves out."""
@@ -26,11 +59,17 @@ def names() -> list[str]:
     return list(_BUILDERS)
 
 
+def published() -> list[str]:
+    """Return the names of the workloads on published data, which `load` takes with their folder."""
+    return list(_PUBLISHED)
+
+
 def describe() -> list[dict[str, Any]]:
     """Return what the workloads that come with Thalweg are, without reading their data.
 
     Each is a dict with the keys name, title, description, architecture, loss_name, metric_name,
-    higher_is_better, batch_size, steps, evaluate_every, data_source and licence.
+    higher_is_better, batch_size, steps, evaluate_every, data_source and licence, and target and
+    target_origin where it has a target.
     """
     return [dict(_FACTS[name]) for name in names()]
 
@@ -39,18 +78,29 @@ def load(name_or_path: str | Path) -> Workload:
     """Return a workload by its name, or the one that a Python file defines.
 
     Args:
-        name_or_path: one of `names`, or the path of a file that ends in ``.py``.
+        name_or_path: one of `names`, one of `published` with the folder of its data
+            (``imagenet-resnet:/data/imagenet``), or the path of a file that ends in ``.py``.
 
     Raises:
-        UsageError: there is no such name or file, its data are not installed, or the file cannot
-            be used.
+        UsageError: there is no such name or file, its data are not installed, or the file or the
+            folder cannot be used.
     """
     text = str(name_or_path)
     if text in _BUILDERS:
         return _BUILDERS[text]()
     if text in _RUNGS:
         return _RUNGS[text]()
+    name, _, folder = text.partition(":")
+    if name in _PUBLISHED:
+        if not Path(folder).is_dir() or not folder:
+            raise UsageError(
+                f'the workload "{name}" reads published data from a folder of yours; found '
+                f"{folder or 'no folder'!r}, give one: {name}:FOLDER"
+            )
+        # The name says where the data are, so that a race can load them again for its report.
+        whole = Path(folder).resolve()
+        return replace(_PUBLISHED[name](whole), name=f"{name}:{whole}")
     path = Path(text)
     if path.suffix == ".py" or path.exists() or len(path.parts) > 1:
         return load_file(path)
-    raise UnknownNameError("workload", text, names())
+    raise UnknownNameError("workload", text, [*names(), *published()])

@@ -6,12 +6,13 @@ from pathlib import Path
 from thalweg.core.errors import UsageError
 
 
-def package_folder(package: str, workload: str) -> Path:
+def package_folder(package: str, workload: str, extra: str | None = None) -> Path:
     """Return the folder of an installed package.
 
     Args:
         package: the package's import name.
-        workload: which workload needs it; the extra of the same name installs it.
+        workload: which workload needs it.
+        extra: the extra that installs it, if it has another name than the workload.
 
     Raises:
         UsageError: it is not installed; the message says what to install.
@@ -21,6 +22,6 @@ def package_folder(package: str, workload: str) -> Path:
     if not folders:
         raise UsageError(
             f'the workload "{workload}" reads its data from the package {package}, which is not '
-            f'installed; pip install "thalweg[{workload}]"'
+            f'installed; pip install "thalweg[{extra or workload}]"'
         )
     return Path(folders[0])

@@ -48,6 +48,7 @@ class Workload:
         batch_size: samples per step.
         steps: the default budget.
         target: the metric's value that counts as solved, if one is given.
+        target_origin: how the target was chosen, in words.
         evaluate_every: steps between evaluations; a twentieth of the budget if not given.
         collate: joins samples of a map-style data set.
         description: what is learnt.
@@ -73,6 +74,7 @@ class Workload:
     steps: int
     loss: Callable[[nn.Module, Any], Tensor] = model_loss
     target: float | None = None
+    target_origin: str = ""
     evaluate_every: int | None = None
     collate: Collate | None = None
     description: str = ""
