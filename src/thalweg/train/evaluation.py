@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.core.batch_norm import batch_norm_layers, recalibrate_batch_norm
-from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.train.settings import Settings
 from thalweg.train.step import autocast, needs
 from thalweg.workload import Batches, Workload, in_order
 from thalweg.workload.batch import sample_count
-from thalweg.workload.check import metric_sum
+from thalweg.workload.tally import Tally
 
 RECALIBRATION_SAMPLES = 1024
 
@@ -68,20 +67,16 @@ class Evaluator:
 
     @torch.no_grad()
     def metric(self) -> float:
-        """Return the metric at the weights in place, averaged over samples in float64."""
-        total, count = 0.0, 0
+        """Return the metric at the weights in place, over all validation samples in float64."""
         workload, settings = self._workload, self._settings
+        tally = Tally(workload)
         for batch in in_order(
             workload.validation, workload.batch_size, settings.device, workload.collate
         ):
             with autocast(settings):
                 value = workload.metric(self._network, batch)
-            samples = sample_count(batch)
-            total += metric_sum(workload, value, samples)
-            count += samples
-        if count == 0:
-            raise UsageError(f"{workload.name}: the validation data yield no batch")
-        return total / count
+            tally.add(value, sample_count(batch))
+        return tally.result()
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return copies of the weights and buffers in place, on the CPU."""

@@ -11,6 +11,7 @@ from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.workload.batch import move, sample_count
 from thalweg.workload.batches import Batches, in_order
+from thalweg.workload.tally import Tally
 from thalweg.workload.trace import describe_error
 from thalweg.workload.workload import Workload
 
@@ -86,35 +87,6 @@ def check_loss(workload: Workload, loss: Any) -> Tensor:
     return loss
 
 
-def metric_sum(workload: Workload, value: Any, samples: int) -> float:
-    """Return the metric summed over the samples of a batch, in float64.
-
-    Args:
-        workload: whose metric it is.
-        value: what ``workload.metric`` returned: the mean over the batch, or a value per sample.
-        samples: how many samples the batch holds.
-
-    Raises:
-        UsageError: the value is neither.
-    """
-    if isinstance(value, (bool, int, float)):
-        return float(value) * samples
-    if isinstance(value, Tensor) and not value.is_complex():
-        if value.numel() == 1:
-            return float(value) * samples
-        if value.shape == (samples,):
-            return float(value.cpu().double().sum())  # not every device has float64
-    found = (
-        f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
-        if isinstance(value, Tensor)
-        else type(value).__name__
-    )
-    raise UsageError(
-        f"{workload.name}: metric() must return one number, or one for each of the batch's "
-        f"{samples} samples; found {found}"
-    )
-
-
 def _independent(workload: Workload, model: nn.Module) -> None:
     other = new_model(workload)
     known = {id(parameter) for parameter in model.parameters()}
@@ -166,15 +138,23 @@ def _first_metric(workload: Workload, model: nn.Module, device: torch.device) ->
         raise _failed(workload, "reading the first validation batch", error) from error
     if batch is None:
         raise UsageError(f"{workload.name}: the validation data yield no batch")
+    tally = Tally(workload)
     try:
         with torch.no_grad():
             value = workload.metric(model, move(batch, device))
     except Exception as error:
         raise _failed(workload, "metric(model, batch)", error) from error
-    mean = metric_sum(workload, value, sample_count(batch)) / sample_count(batch)
-    if not math.isfinite(mean):
+    tally.add(value, sample_count(batch))
+    try:
+        result = tally.result()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise _failed(workload, "combine(rows)", error) from error
+    # What combines all samples may have no value for a few of them.
+    if workload.combine is None and not math.isfinite(result):
         raise UsageError(
-            f"{workload.name}: the metric is {mean} for the untrained model; it must be a "
+            f"{workload.name}: the metric is {result} for the untrained model; it must be a "
             "finite number"
         )
 

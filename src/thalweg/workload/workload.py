@@ -43,6 +43,9 @@ class Workload:
         validation: the data that the metric is computed on, of the same kinds.
         loss: ``loss(model, batch)``, the mean over the batch, a scalar that can be differentiated.
         metric: ``metric(model, batch)``, the mean over the batch or one value per sample.
+        combine: ``combine(rows)``, for a metric that is no mean: makes one number of the rows that
+            ``metric`` returns for each sample, joined for all of the validation data (samples,
+            ...) in float64. A root mean squared error is ``lambda rows: rows.mean().sqrt()``.
         metric_name: what the metric is called.
         higher_is_better: the metric's direction.
         batch_size: samples per step.
@@ -73,6 +76,7 @@ class Workload:
     batch_size: int
     steps: int
     loss: Callable[[nn.Module, Any], Tensor] = model_loss
+    combine: Callable[[Tensor], Any] | None = None
     target: float | None = None
     target_origin: str = ""
     evaluate_every: int | None = None
@@ -91,6 +95,11 @@ class Workload:
                     f"{self.name}: {key} must be a function, found "
                     f"{type(getattr(self, key)).__name__}"
                 )
+        if self.combine is not None and not callable(self.combine):
+            raise UsageError(
+                f"{self.name}: combine must be a function of the metric's rows, found "
+                f"{type(self.combine).__name__}"
+            )
         for key in ("batch_size", "steps", "evaluate_every"):
             value = getattr(self, key)
             optional = key == "evaluate_every" and value is None
