@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+from real_data import load_or_skip
 
-from thalweg import workload
-from thalweg.core.errors import UsageError
 from thalweg.workload import Workload, digits_ctc
 
 
@@ -32,11 +31,3 @@ def real(
                 digits_ctc._data.cache_clear()
 
     return load
-
-
-def load_or_skip(name: str) -> Workload:
-    """Return the workload, or skip the test with the reason."""
-    try:
-        return workload.load(name)
-    except UsageError as error:
-        pytest.skip(str(error))

@@ -36,7 +36,8 @@ def sample_count(batch: Any) -> int:
 def split(batch: Any, parts: int) -> list[Any]:
     """Cut a batch along its samples into near-equal micro-batches, at most ``parts`` of them.
 
-    Tensors and lists as long as the batch are cut; everything else goes into each part whole.
+    Tensors and lists as long as the batch are cut; everything else goes into each part whole. A
+    batch with a method ``split_samples(parts)`` cuts itself.
 
     Raises:
         UsageError: nothing in the batch can be cut.
@@ -48,6 +49,9 @@ def split(batch: Any, parts: int) -> list[Any]:
             f"found none in a batch of type {type(batch).__name__}; use accumulate=1"
         )
     parts = min(parts, count)
+    own = getattr(batch, "split_samples", None)
+    if own is not None:
+        return own(parts)
     edges = [count * part // parts for part in range(parts + 1)]
     return [_cut(batch, start, end, count) for start, end in pairwise(edges)]
 

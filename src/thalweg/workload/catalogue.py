@@ -7,41 +7,61 @@ from typing import Any
 
 from thalweg.core.errors import UnknownNameError, UsageError
 from thalweg.workload import (
+    criteo_dlrm,
+    deep_linear,
     digits,
     digits_ctc,
     digits_vit,
     fastmri,
+    fineweb_gpt,
+    flights_dlrm,
     fmnist_resnet,
     imagenet,
+    imbalanced_classes,
     librispeech,
+    logistic_regression,
+    matrix_factorisation,
+    modular_addition,
     mri_unet,
+    noisy_quadratic,
+    ogbg_gnn,
+    phonemes_transformer,
+    plays_gpt,
     quadratic,
+    rosenbrock,
+    saddle,
+    solubility_gin,
     text,
+    wmt_transformer,
 )
 from thalweg.workload.own import load_file
 from thalweg.workload.workload import Workload
 
-_FACTS: dict[str, Mapping[str, Any]] = {
-    facts["name"]: facts
-    for facts in (
-        digits.FACTS,
-        quadratic.FACTS,
-        text.FACTS,
-        fmnist_resnet.FACTS,
-        digits_vit.FACTS,
-        mri_unet.FACTS,
-        digits_ctc.FACTS,
-    )
-}
-_BUILDERS: dict[str, Callable[[], Workload]] = {
-    "digits": digits.digits,
-    "quadratic": quadratic.quadratic,
-    "text": text.text,
-    "fmnist-resnet": fmnist_resnet.build,
-    "digits-vit": digits_vit.build,
-    "mri-unet": mri_unet.build,
-    "digits-ctc": digits_ctc.build,
-}
+_KNOWN: tuple[tuple[Mapping[str, Any], Callable[[], Workload]], ...] = (
+    (digits.FACTS, digits.digits),
+    (text.FACTS, text.text),
+    # Real data: what AlgoPerf's workloads are, small.
+    (fmnist_resnet.FACTS, fmnist_resnet.build),
+    (digits_vit.FACTS, digits_vit.build),
+    (mri_unet.FACTS, mri_unet.build),
+    (digits_ctc.FACTS, digits_ctc.build),
+    (flights_dlrm.FACTS, flights_dlrm.flights_dlrm),
+    (solubility_gin.FACTS, solubility_gin.solubility_gin),
+    (phonemes_transformer.FACTS, phonemes_transformer.phonemes_transformer),
+    (plays_gpt.FACTS, plays_gpt.plays_gpt),
+    # Known optima.
+    (quadratic.FACTS, quadratic.quadratic),
+    (noisy_quadratic.FACTS, noisy_quadratic.noisy_quadratic),
+    (rosenbrock.FACTS, rosenbrock.rosenbrock),
+    (saddle.FACTS, saddle.saddle),
+    (logistic_regression.FACTS, logistic_regression.logistic_regression),
+    (matrix_factorisation.FACTS, matrix_factorisation.matrix_factorisation),
+    (deep_linear.FACTS, deep_linear.deep_linear),
+    (modular_addition.FACTS, modular_addition.modular_addition),
+    (imbalanced_classes.FACTS, imbalanced_classes.imbalanced_classes),
+)
+_FACTS: dict[str, Mapping[str, Any]] = {facts["name"]: facts for facts, _ in _KNOWN}
+_BUILDERS: dict[str, Callable[[], Workload]] = {facts["name"]: build for facts, build in _KNOWN}
 
 # Published data sets that the user has: name, and what builds the workload from their folder.
 _PUBLISHED: dict[str, Callable[[Path], Workload]] = {
@@ -49,6 +69,10 @@ _PUBLISHED: dict[str, Callable[[Path], Workload]] = {
     "imagenet-vit": imagenet.vit,
     "fastmri-unet": fastmri.build,
     "librispeech-ctc": librispeech.build,
+    "criteo-dlrm": criteo_dlrm.criteo_dlrm,
+    "ogbg-gnn": ogbg_gnn.ogbg_gnn,
+    "wmt-transformer": wmt_transformer.wmt_transformer,
+    "fineweb-gpt": fineweb_gpt.fineweb_gpt,
 }
 _RUNGS: dict[str, Callable[[], Workload]] = {"text-4x": text.text_4x}
 """Larger ones of the same, which `names` leaves out."""

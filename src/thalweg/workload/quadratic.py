@@ -1,5 +1,6 @@
 """`quadratic`: a quadratic bowl whose every number is known, for tests and demonstrations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ def quadratic(
     noise: float = 0.1,
     rotated: bool = False,
     dtype: torch.dtype = torch.float32,
+    spectrum: Sequence[float] | None = None,
+    curved_noise: bool = False,
 ) -> Workload:
     """Return the workload.
 
@@ -67,6 +70,9 @@ def quadratic(
             training data the noise sums to zero, so the minimum is at zero.
         rotated: whether A is rotated away from the coordinate axes.
         dtype: of the parameters.
+        spectrum: the eigenvalues themselves, above 0, in place of dimension and condition.
+        curved_noise: whether the variance of the noise along each eigenvector is ``noise`` squared
+            times the eigenvalue, as it is near the minimum of a model that fits well.
 
     Raises:
         UsageError: a number is out of range.
@@ -76,21 +82,25 @@ def quadratic(
             "the quadratic needs dimension >= 1, condition >= 1 and noise >= 0; found "
             f"dimension={dimension}, condition={condition}, noise={noise}"
         )
-    exponents = torch.linspace(-1, 0, dimension, dtype=torch.float64) if dimension > 1 else 0
-    matrix = torch.as_tensor(condition, dtype=torch.float64) ** exponents
-    matrix = torch.atleast_1d(matrix)
+    eigenvalues = _spaced(dimension, condition) if spectrum is None else _given(spectrum)
+    dimension = len(eigenvalues)
+    samples = torch.randn(
+        1024, dimension, dtype=torch.float64, generator=generator(0, "quadratic", "noise")
+    )
+    samples = noise * (samples - samples.mean(0))
+    if curved_noise:
+        samples = samples * eigenvalues.sqrt()
+    matrix = eigenvalues
     if rotated:
         gaussian = torch.randn(
             dimension, dimension, dtype=torch.float64, generator=generator(0, "quadratic", "axes")
         )
         axes, _ = torch.linalg.qr(gaussian)
-        matrix = axes @ torch.diag(matrix) @ axes.T
+        matrix = axes @ torch.diag(eigenvalues) @ axes.T
         matrix = (matrix + matrix.T) / 2
-    matrix = matrix.to(dtype)
-    samples = torch.randn(
-        1024, dimension, dtype=torch.float64, generator=generator(0, "quadratic", "noise")
-    )
-    samples = (noise * (samples - samples.mean(0))).to(dtype)
+        if curved_noise:
+            samples = samples @ axes.T
+    matrix, samples = matrix.to(dtype), samples.to(dtype)
     return Workload(
         model=lambda: Bowl(matrix.clone()),
         train=samples,
@@ -103,3 +113,22 @@ def quadratic(
 
 def _loss(model: nn.Module, noise: Tensor) -> Tensor:
     return model(noise)
+
+
+def _spaced(dimension: int, condition: float) -> Tensor:
+    exponents = torch.linspace(-1, 0, dimension, dtype=torch.float64) if dimension > 1 else 0
+    return torch.atleast_1d(torch.as_tensor(condition, dtype=torch.float64) ** exponents)
+
+
+def _given(spectrum: Sequence[float]) -> Tensor:
+    eigenvalues = torch.as_tensor(spectrum, dtype=torch.float64)
+    if (
+        eigenvalues.ndim != 1
+        or not len(eigenvalues)
+        or not bool(((eigenvalues > 0) & eigenvalues.isfinite()).all())
+    ):
+        raise UsageError(
+            "the spectrum of the quadratic needs finite eigenvalues above 0, one at least; found "
+            f"{spectrum}"
+        )
+    return eigenvalues

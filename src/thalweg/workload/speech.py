@@ -1,11 +1,13 @@
 """From sound to text: features, a network for connectionist temporal classification, errors."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from thalweg.workload.edit_distance import edit_distance
 
 BLANK = 0
 
@@ -100,18 +102,6 @@ def greedy(logarithms: Tensor, steps: Tensor) -> list[list[int]]:
         path = torch.unique_consecutive(best[:count]).tolist()
         texts.append([symbol for symbol in path if symbol != BLANK])
     return texts
-
-
-def edit_distance(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return the least number of insertions, deletions and replacements between two texts."""
-    row = list(range(len(other) + 1))
-    for count, symbol in enumerate(one, 1):
-        diagonal, row[0] = row[0], count
-        for place, against in enumerate(other, 1):
-            replaced = diagonal + (symbol != against)
-            diagonal = row[place]
-            row[place] = min(replaced, diagonal + 1, row[place - 1] + 1)
-    return row[-1]
 
 
 def together(spoken: Sequence[Tensor], symbols: Sequence[Tensor]) -> Utterances:
