@@ -44,7 +44,7 @@ $(VENV)/.torch: constraints.txt
 	@touch $@
 
 $(VENV)/.ready-to-race: $(VENV)/.torch $(SETTINGS)
-	$(PIP) --editable '.[workloads]'
+	$(PIP) --editable '.[digits,text]'
 	@touch $@
 
 $(VENV)/.ready-to-test: $(VENV)/.torch $(SETTINGS)
