@@ -18,19 +18,26 @@ from thalweg.race.config import RaceConfig, differences
 from thalweg.race.entrants import Entrant
 from thalweg.race.live import forget
 from thalweg.race.plan import plan_finals, plan_trials, space_of
+from thalweg.race.pool import Pool, Scale
 from thalweg.race.results import write_results, write_verdict
 from thalweg.race.rows import RunRow, Status
-from thalweg.race.runner import Fit, Runner, Tell
+from thalweg.race.runner import Recorder, Runner, Tell
 from thalweg.race.standings import Verdict
 from thalweg.race.store import Store
 from thalweg.race.target import baseline_of, given_target, reached_by_baseline
+from thalweg.race.training import Fit
 from thalweg.race.verdict import judge
 from thalweg.recipe import Recipe
 from thalweg.train.result import first_reached
 from thalweg.workload import Workload, check, load
 
 
-def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.fit) -> Verdict:
+def run_race(
+    config: RaceConfig,
+    on_event: Tell | None = None,
+    fit: Fit = train.fit,
+    scale: Scale | None = None,
+) -> Verdict:
     """Run a race, or continue one, to its end.
 
     Every entrant gets the same number of trials at quasi-random points of its own search space,
@@ -47,16 +54,21 @@ def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.
     Args:
         config: what to race.
         on_event: is told how it goes.
-        fit: trains one run; as `thalweg.train.fit`.
+        fit: trains one run; as `thalweg.train.fit`. Workers have their own.
+        scale: how many workers do the runs; by default this process does them all. The numbers
+            are the same, times aside, and a race may go on with another number of workers.
 
     Raises:
-        UsageError: before any work, with nothing written: a setting, workload, entrant or folder
+        UsageError: before any work, with nothing written: a storage or cluster that does not
+            answer, a setting, workload, entrant or folder
             that cannot be used, a folder that holds another race or another version's, or that
             another process is racing in.
     """
     workload, entrants = prepare(config)
     resolved = config.resolved(workload)
     folder = Path(config.out)
+    scale = scale or Scale()
+    scale.check(folder, resolved["threads"])
     _existing(folder, resolved, config.threads)
     make_folder(folder)
     busy = f"another process is racing in {folder}; wait for it, stop it, or use another folder"
@@ -70,7 +82,8 @@ def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.
             }
             store = Store.create(folder, resolved, _facts(workload), spaces)
         with store:
-            return _race(config, workload, entrants, store, on_event or (lambda _: None), fit)
+            tell = on_event or (lambda _: None)
+            return _race(config, workload, entrants, store, tell, fit, scale)
 
 
 def prepare(config: RaceConfig) -> tuple[Workload, tuple[Entrant, ...]]:
@@ -106,6 +119,7 @@ def _race(
     store: Store,
     tell: Tell,
     fit: Fit,
+    scale: Scale,
 ) -> Verdict:
     resolved = store.config()
     store.set_facts(pid=os.getpid())
@@ -119,13 +133,13 @@ def _race(
     trials = plan_trials(entrants, hidden, resolved["trials"], resolved["seed"])
     recorded = store.runs()
     known = {row.run_id for row in recorded}
-    finals = Counter(names * resolved["seeds"])
-    finals.subtract(row.entrant for row in recorded if row.phase == "final")
-    clock = events.Clock(finals + Counter(run.entrant for run in trials if run.run_id not in known))
+    left = Counter(names * resolved["seeds"])
+    left.subtract(row.entrant for row in recorded if row.phase == "final")
+    clock = events.Clock(left + Counter(run.entrant for run in trials if run.run_id not in known))
     for row in recorded:
         clock.measured(row)
     runs = len(trials) + len(names) * resolved["seeds"]
-    runner = Runner(workload, store, clock, runs, len(known), tell, fit, config.loggers)
+    recorder = Recorder(workload, store, clock, runs, len(known), tell)
     tell(
         events.RaceStarted(
             runs=runs,
@@ -136,26 +150,24 @@ def _race(
             seconds_left=clock.seconds_left(),
         )
     )
-    for run in trials:
-        if run.run_id not in known:
-            runner.train(run)
-    if store.target() is None:
-        target = reached_by_baseline(store, baseline, extra)
-        reached = {
-            row.run_id: first_reached(store.curve(row.run_id), workload, target["value"])
-            for row in store.runs()
-        }
-        store.set_target(target, reached)
-    target = store.target() or {}
-    tell(events.TargetSet(target["value"], target["text"]))
-    best = store.best_trials()
-    for run in plan_finals(entrants, best, resolved["seeds"], resolved["seed"]):
-        if run.run_id in known:
-            continue
-        if best[run.entrant] is None:
-            runner.skip(run, *_fate(store.runs("tune", run.entrant)))
-        else:
-            runner.train(run)
+    with Pool(recorder, scale) if not scale.alone else Runner(recorder, fit, config.loggers) as runner:
+        runner.train_all([run for run in trials if run.run_id not in known])
+        if store.target() is None:
+            target = reached_by_baseline(store, baseline, extra)
+            reached = {
+                row.run_id: first_reached(store.curve(row.run_id), workload, target["value"])
+                for row in store.runs()
+            }
+            store.set_target(target, reached)
+        target = store.target() or {}
+        tell(events.TargetSet(target["value"], target["text"]))
+        best = store.best_trials()
+        finals = plan_finals(entrants, best, resolved["seeds"], resolved["seed"])
+        missing = [run for run in finals if run.run_id not in known]
+        for run in missing:
+            if best[run.entrant] is None:
+                recorder.skip(run, *_fate(store.runs("tune", run.entrant)))
+        runner.train_all([run for run in missing if best[run.entrant] is not None])
     verdict = judge(store)
     write_results(store)
     write_verdict(store, verdict)
