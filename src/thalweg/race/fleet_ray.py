@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from thalweg.core.errors import UsageError
 from thalweg.race import machine
 
+ANSWER_SECONDS = 10.0
 FAILURES = 3
 STOP_SECONDS = 15.0
 
@@ -29,7 +32,7 @@ class RayFleet:
         threads: of each worker.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or nothing answers at the address.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class RayFleet:
                 raise UsageError(
                     f'"{cluster}" is no address of Ray; write ray, ray://host:10001 or ray:ADDRESS'
                 )
+            _check_answer(self._where)
         self.count = count or 0
         self._told = (address, name)
         self._threads = threads
@@ -130,6 +134,20 @@ class RayFleet:
 
     def _launch(self) -> Any:
         return self._work.remote(*self._told)
+
+
+def _check_answer(address: str) -> None:
+    """Ray itself tries for minutes, and then ends the process."""
+    split = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        if split.hostname is None or split.port is None:
+            return  # "auto" and the like
+        socket.create_connection((split.hostname, split.port), ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the Ray cluster {address} does not answer: {error}; check that it runs (ray status) "
+            "and that the address is right"
+        ) from None
 
 
 def _work(address: str, name: str) -> int:

@@ -49,16 +49,17 @@ class Scale:
         """Return whether the race's own process does all runs."""
         return self.workers is None and self.storage is None and self.cluster is None
 
-    def check(self, folder: Path, threads: int) -> None:
+    def check(self, folder: Path) -> None:
         """Check what can be checked before the race begins.
 
         Raises:
-            UsageError: a number is out of range, an extra is missing, a storage does not answer.
+            UsageError: a number is out of range, an extra is missing, a storage or cluster does
+                not answer.
         """
         if self.workers is not None:
             check_whole("workers", self.workers, least=1)
         if not self.alone:
-            make_fleet(self.workers, self.cluster, folder, "", "", threads)
+            make_fleet(self.workers, self.cluster, folder, "", "", 1)
             require_optuna()
             if self.storage is not None:
                 open_storage(self.storage)

@@ -64,11 +64,11 @@ def run_race(
             that cannot be used, a folder that holds another race or another version's, or that
             another process is racing in.
     """
+    scale = scale or Scale()
+    scale.check(Path(config.out))
     workload, entrants = prepare(config)
     resolved = config.resolved(workload)
     folder = Path(config.out)
-    scale = scale or Scale()
-    scale.check(folder, resolved["threads"])
     _existing(folder, resolved, config.threads)
     make_folder(folder)
     busy = f"another process is racing in {folder}; wait for it, stop it, or use another folder"
@@ -150,7 +150,11 @@ def _race(
             seconds_left=clock.seconds_left(),
         )
     )
-    with Pool(recorder, scale) if not scale.alone else Runner(recorder, fit, config.loggers) as runner:
+    with (
+        Pool(recorder, scale)
+        if not scale.alone
+        else Runner(recorder, fit, config.loggers) as runner
+    ):
         runner.train_all([run for run in trials if run.run_id not in known])
         if store.target() is None:
             target = reached_by_baseline(store, baseline, extra)

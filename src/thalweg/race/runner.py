@@ -145,7 +145,6 @@ class Runner:
         recorder.record(run, {**trained.outcome, "load": machine.load()}, trained.curve)
         shutil.rmtree(folder, ignore_errors=True)
 
-
     def _logs(self, run: Planned) -> list[log.Logger]:
         store = self._recorder.store
         return log.make(

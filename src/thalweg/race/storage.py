@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ EXAMPLES = "postgresql://user@host/database, grpc://host:13000, journal:///path,
 
 def open_storage(address: str, create: bool = True) -> Any:
     """Return the storage at an address.
+
+    A gRPC proxy should stand in front of PostgreSQL or MySQL: Optuna's own SQLite lets two workers
+    claim one run, which is prevented here (and does no harm to the numbers there).
 
     Args:
         address: ``postgresql://user:password@host/database`` or another database of SQLAlchemy;
@@ -103,6 +107,25 @@ def _parsed(address: str) -> tuple[str, Path | None]:
     return kind, None
 
 
+def _one_at_a_time(engine: Any) -> None:
+    """Let every transaction lock the SQLite file before it reads.
+
+    Optuna reads a trial's state and then changes it, which SQLite otherwise lets two processes do
+    at once: both would have claimed the run.
+    """
+    from sqlalchemy import event
+
+    engine.dispose()
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transaction by itself
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def _has_studies(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
@@ -120,11 +143,15 @@ def _open(kind: str, path: Path | None, address: str) -> Any:
         return JournalStorage(JournalFileBackend(str(path)))
     if kind == "grpc":
         split = urlsplit(address)
-        proxy = GrpcStorageProxy(host=split.hostname or "", port=split.port or 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls it experimental
+            proxy = GrpcStorageProxy(host=split.hostname or "", port=split.port or 0)
         proxy.wait_server_ready(timeout=ANSWER_SECONDS)
         return proxy
     if kind == "sqlite":
-        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        _one_at_a_time(storage.engine)
+        return storage
     waits = kind.startswith(("postgresql", "mysql"))
     arguments = {"connect_timeout": ANSWER_SECONDS} if waits else {}
     return RDBStorage(
