@@ -73,7 +73,7 @@ def under_way(folder, workers):
     return any(claim.worker.get("pid") in workers for claim in claims)
 
 
-def main(kills, steps, seed=0):
+def main(kills, steps, spread=10.0, seed=0):
     moments = random.Random(seed)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
@@ -91,7 +91,7 @@ def main(kills, steps, seed=0):
                 if not under_way(folder, children(process.pid)):
                     time.sleep(0.2)  # nobody works yet
                     continue
-                time.sleep(moments.uniform(0.0, 3.0))
+                time.sleep(moments.uniform(0.0, spread))
                 workers = children(process.pid)
                 kind = "head" if moments.random() < 0.3 else "worker"
                 if process.poll() is not None or not workers:
@@ -119,4 +119,4 @@ def main(kills, steps, seed=0):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 400)
+    main(int(sys.argv[1]), steps=20)

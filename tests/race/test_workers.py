@@ -69,17 +69,16 @@ def test_two_workers_killed_give_the_results_of_one_process(config, tmp_path, re
     alone = config(*ENTRANTS, out=tmp_path / "alone", threads=1)
     expected = run_race(alone)
     shared = config(*ENTRANTS, out=tmp_path / "shared", threads=1)
-    victims = []
+    moments, victims = {1, 10}, []
 
     def tell(event):
-        # A worker that says it has begun a run is killed: twice in trials, once in final runs.
-        if isinstance(event, events.RunStarted) and event.done in (1, 4, 10):
-            queue = Queue.join(str(shared.out))
-            for claim in queue.open()[1].values():
-                if claim.worker.get("pid") not in (None, os.getpid(), *victims):
+        # A worker that has just begun a run is killed, once in trials and once in final runs.
+        if isinstance(event, events.RunStarted) and event.done in moments:
+            for claim in Queue.join(str(shared.out)).open()[1].values():
+                if claim.run.run_id == event.run_id and "pid" in claim.worker:
+                    moments.remove(event.done)
                     victims.append(claim.worker["pid"])
                     os.kill(victims[-1], signal.SIGKILL)
-                    break
 
     found = run_race(shared, tell, scale=Scale(workers=2))
     assert results(shared.out) == results(alone.out)

@@ -25,7 +25,7 @@ from thalweg.race.worker import NAME_FILE, WEIGHTS, attempt_folder
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 0.2
 HEART_SECONDS = 30.0
-DEATHS = 10
+DEATHS = 25
 
 
 @dataclass(frozen=True)
