@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ HOUR = 60
 class SlurmFleet:
     """Workers as jobs of Slurm, each with as many CPUs as it has threads.
 
-    Each job runs ``thalweg work`` on the race's queue. A job that ends before the race (its time
+    Each job works on the race's queue. A job that ends before the race (its time
     was up, its node was lost) is submitted again. A race that is begun again after its own process
     died submits new jobs; those of before that still run work beside them, and all go home when
     the race is over. Logs lie in the folder ``slurm`` of the race.
@@ -49,7 +48,6 @@ class SlurmFleet:
     ) -> None:
         try:
             import submitit
-            import submitit.helpers
         except ImportError:
             raise UsageError(
                 "--cluster slurm needs submitit, which is not installed; pip install "
@@ -71,10 +69,7 @@ class SlurmFleet:
         except (NameError, TypeError, ValueError) as error:
             raise UsageError(f"slurm: submitit does not take these options: {error}") from error
         self._executor = made
-        command = [sys.executable, "-c", _CHILD, name]
-        self._command: Any = submitit.helpers.CommandFunction(
-            command, env={"THALWEG_STORAGE": address, "OMP_NUM_THREADS": str(threads)}
-        )
+        self._told = (address, name)
         self._jobs: list[Any] = []
         self._failures = 0
 
@@ -96,7 +91,7 @@ class SlurmFleet:
             if not job.done():
                 continue
             error = job.exception()
-            if error is not None and job.state == "FAILED":
+            if type(error).__name__ == "FailedJobError":  # and not one that was lost
                 self._failures += 1
             if self._failures >= FAILURES:
                 last = str(error).strip().splitlines() or ["they end without a word"]
@@ -117,20 +112,15 @@ class SlurmFleet:
 
     def _launch(self) -> Any:
         try:
-            return self._executor.submit(self._command)
+            return self._executor.submit(_work, *self._told)
         except Exception as error:
             raise UsageError(f"Slurm did not take the job: {error}") from error
 
 
-_CHILD = """
-import os, sys
-from thalweg.core.errors import UsageError
-from thalweg.race.worker import work
-try:
-    work(os.environ["THALWEG_STORAGE"], sys.argv[1], wait=60.0)
-except UsageError as error:
-    sys.exit(f"error: {error}")
-"""
+def _work(address: str, name: str) -> int:
+    from thalweg.race.worker import work
+
+    return work(address, name, wait=60.0)
 
 
 def _options(cluster: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import sqlite3
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from thalweg.core.errors import UsageError
 
@@ -43,7 +43,7 @@ def open_storage(address: str, create: bool = True) -> Any:
     if kind == "sqlite" and path is not None and not create and not _has_studies(path):
         return None  # Optuna would put its tables into any file
     try:
-        storage = _open(kind, path, address)
+        storage = _open(kind, path, address, create)
         storage.get_all_studies()
     except ImportError as error:
         raise UsageError(
@@ -126,16 +126,20 @@ def _one_at_a_time(engine: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def _uri(path: Path) -> str:
+    return f"file:{quote(str(path.resolve()))}?mode=rw"
+
+
 def _has_studies(path: Path) -> bool:
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        with contextlib.closing(sqlite3.connect(_uri(path), timeout=60, uri=True)) as connection:
             found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'")
             return found.fetchone() is not None
     except sqlite3.Error:
         return False
 
 
-def _open(kind: str, path: Path | None, address: str) -> Any:
+def _open(kind: str, path: Path | None, address: str, create: bool) -> Any:
     from optuna.storages import GrpcStorageProxy, JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -149,7 +153,9 @@ def _open(kind: str, path: Path | None, address: str) -> Any:
         proxy.wait_server_ready(timeout=ANSWER_SECONDS)
         return proxy
     if kind == "sqlite":
-        storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        # One who joins must not make anew a file that the end of its race has just removed.
+        where = str(path) if create or path is None else f"{_uri(path)}&uri=true"
+        storage = RDBStorage(f"sqlite:///{where}", engine_kwargs={"connect_args": {"timeout": 60}})
         _one_at_a_time(storage.engine)
         return storage
     waits = kind.startswith(("postgresql", "mysql"))

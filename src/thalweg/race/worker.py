@@ -21,6 +21,7 @@ from thalweg._version import __version__
 from thalweg.core.errors import UsageError
 from thalweg.race import events, machine
 from thalweg.race.config import file_digest
+from thalweg.race.live import LiveFile
 from thalweg.race.queue import Claim, Queue, patiently
 from thalweg.race.rows import RunRow
 from thalweg.race.training import Trained, save_weights, train_run
@@ -74,7 +75,7 @@ def work(
     tell = tell or (lambda _: None)
     queue = Queue.join(address, name, wait)
     facts = queue.facts()
-    config = facts["config"]
+    config, race = facts["config"], Path(facts["folder"])
     workload = _workload(config)
     tell(f"working for the race {queue.name} on {workload.name}")
     hands = _Hands(queue, orphaned or threading.Event())
@@ -97,11 +98,14 @@ def work(
                 continue
             heard = time.monotonic()
             tell(f"{claim.run.run_id}: {claim.run.recipe}")
-            with _attempt_folder(Path(facts["folder"]), queue.name, claim) as folder:
+            with _attempt_folder(race, queue.name, claim) as folder:
                 hands.take(claim)
                 seconds = clock.run_seconds(claim.run.entrant)
+                callbacks: list[train.Callback] = [hands]
+                if _sees(race, queue.name):
+                    callbacks.append(LiveFile(race, claim.run))
                 try:
-                    trained = train_run(workload, config, claim.run, folder, seconds, (hands,))
+                    trained = train_run(workload, config, claim.run, folder, seconds, callbacks)
                 except _Lost:
                     tell(f"{claim.run.run_id} was given up")
                     hands.drop()
