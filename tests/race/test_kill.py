@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from thalweg import train
-from thalweg.race import events, runner
+from thalweg.race import events, training
 from thalweg.race.config import RaceConfig
 from thalweg.race.entrants import parse_entrants
 from thalweg.race.run import run_race
 
-runner.CHECKPOINT_SECONDS = 0.01  # every run writes checkpoints, so kills hit those as well
+training.CHECKPOINT_SECONDS = 0.01  # every run writes checkpoints, so kills hit those as well
 
 def tell(event):
     if isinstance(event, events.RaceStarted):

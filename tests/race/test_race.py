@@ -244,7 +244,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_numbers(config, tmp_path, re
 
 
 def test_a_long_run_continues_from_its_checkpoint(config, monkeypatch, results):
-    monkeypatch.setattr("thalweg.race.runner.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("thalweg.race.training.CHECKPOINT_SECONDS", 0.0)
     asked = config("adamw + warmup(0.05) + linear", trials=1, seeds=1)
     begun = []
 

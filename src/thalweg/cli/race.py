@@ -83,14 +83,29 @@ def race(
             help="Log every run to tensorboard, wandb, mlflow or trackio as well; repeatable.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes (or Ray tasks, Slurm jobs) that do the runs.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where runs wait for workers: postgresql://..., grpc://host:port, "
+            "journal:///path, or a SQLite file.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="ray, ray://host:port, slurm, or slurm:partition=NAME,time=MINUTES."),
+    ] = None,
 ) -> None:
     """Race training algorithms on a workload and write a report.
 
     Every entrant gets the same tuning budget; its best trial is run again under fresh seeds. The
     folder gets report.html, verdict.json, results.csv and race.sqlite. After any interruption the
-    same command continues.
+    same command continues. With workers, `thalweg work FOLDER` lets others join.
     """
-    from thalweg.race import DEFAULT_ENTRANTS, RaceConfig, parse_entrants, run_race
+    from thalweg.race import DEFAULT_ENTRANTS, RaceConfig, Scale, parse_entrants, run_race
     from thalweg.report import write_report
 
     config = RaceConfig(
@@ -114,7 +129,8 @@ def race(
         _speedrun(config)
         return
     with bars() as progress:
-        verdict = run_race(config, _Display(progress))
+        scale = Scale(workers, storage, cluster)
+        verdict = run_race(config, _Display(progress), scale=scale)
         page = write_report(config.out, progress=landscape_bar(progress))
     screen = console()
     screen.print(leaderboard(verdict))
@@ -145,12 +161,13 @@ def _speedrun(config: "RaceConfig") -> None:
 
 
 class _Display:
-    """Draws a race's events as two bars: the race, and the run under way."""
+    """Draws a race's events as bars: the race, and the runs under way."""
 
     def __init__(self, progress: "Progress") -> None:
         self._progress = progress
         self._race: Any = None
-        self._run: Any = None
+        self._steps = 0
+        self._runs: dict[str, Any] = {}
 
     def __call__(self, event: Any) -> None:
         from thalweg.race import events
@@ -158,26 +175,31 @@ class _Display:
         progress = self._progress
         match event:
             case events.RaceStarted():
+                self._steps = event.steps
                 self._race = progress.add_task(
                     "race", total=event.runs, completed=event.done, left=None, note="runs"
                 )
-                self._run = progress.add_task("", total=event.steps, left=None, note="steps")
             case events.RunStarted():
                 kind = {"target": "for the target", "tune": "trial", "final": "seed"}[event.phase]
                 name = event.entrant if len(event.entrant) < 40 else event.entrant[:39] + "…"
                 progress.update(self._race, total=event.runs, left=event.seconds_left)
-                progress.reset(self._run, description=f"{name}, {kind} {event.number + 1}")
+                if event.run_id not in self._runs:
+                    self._runs[event.run_id] = progress.add_task(
+                        f"{name}, {kind} {event.number + 1}",
+                        total=self._steps,
+                        left=None,
+                        note="steps",
+                    )
             case events.RunStepped():
                 note = f"steps, loss {number(event.loss)}"
-                progress.update(self._run, completed=event.step, note=note)
+                progress.update(self._runs[event.run_id], completed=event.step, note=note)
                 progress.update(self._race, left=event.seconds_left)
             case events.RunFinished():
+                progress.remove_task(self._runs.pop(event.row.run_id))
                 progress.update(self._race, completed=event.done, left=event.seconds_left)
             case events.TargetSet():
                 if event.value is not None:
                     progress.update(self._race, note=f"runs, target {number(event.value)}")
-            case events.RaceFinished():
-                progress.update(self._run, visible=False)
 
 
 def landscape_bar(progress: "Progress") -> Any:

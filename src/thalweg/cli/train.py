@@ -41,10 +41,19 @@ def train(
     log_folder: Annotated[Path, typer.Option(help="Folder for logs that are files.")] = Path(
         "logs"
     ),
+    parallel: Annotated[
+        str | None,
+        typer.Option(help="ddp or fsdp, for several processes of torchrun. [ddp under torchrun]"),
+    ] = None,
 ) -> None:
-    """Train a workload with one recipe and print how it went."""
+    """Train a workload with one recipe and print how it went.
+
+    On many GPUs: torchrun --nproc-per-node N -m thalweg train TASK RECIPE. The processes share
+    every batch; the numbers are those of one process up to rounding.
+    """
     from thalweg.log import make
     from thalweg.train import fit
+    from thalweg.train.parallel import launched, rank
     from thalweg.workload import load
 
     if weights is not None and not weights.parent.is_dir():
@@ -64,8 +73,11 @@ def train(
             compile=compile_model,
             threads=threads,
             checkpoint=checkpoint,
-            callbacks=[_bar(progress), *loggers],
+            callbacks=[_bar(progress), *loggers] if rank() == 0 else [],
+            parallel="ddp" if parallel is None and launched() else parallel,
         )
+    if rank() > 0:
+        raise typer.Exit(0 if result.status == "ok" else 1)
     screen = console()
     for point in result.curve:
         screen.print(

@@ -13,6 +13,7 @@ Example::
 
 from thalweg.race.config import RaceConfig
 from thalweg.race.entrants import DEFAULT_ENTRANTS, Entrant, parse_entrants
+from thalweg.race.pool import Scale
 from thalweg.race.run import run_race
 from thalweg.race.standings import Pair, Standing, Verdict
 from thalweg.race.store import Store
@@ -23,6 +24,7 @@ __all__ = [
     "Entrant",
     "Pair",
     "RaceConfig",
+    "Scale",
     "Standing",
     "Store",
     "Verdict",

@@ -150,9 +150,7 @@ class RaceConfig:
         least, most = self._seeds()
         return {
             "workload": file or workload.name,
-            "workload_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()
-            if file
-            else None,
+            "workload_sha256": file_digest(Path(file)) if file else None,
             "entrants": [
                 {"name": entrant.name, "recipe": str(Recipe.parse(entrant.recipe))}
                 for entrant in self.entrants
@@ -172,6 +170,11 @@ class RaceConfig:
             "thalweg": __version__,
             "torch": torch.__version__,
         }
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def differences(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:

@@ -125,10 +125,12 @@ class Clock:
     Attributes:
         pending: how many runs each entrant has to do.
         times: wall seconds of each entrant's finished runs that went to their end.
+        workers: how many runs are done at once.
     """
 
     pending: Counter[str] = field(default_factory=Counter)
     times: dict[str, list[float]] = field(default_factory=dict)
+    workers: int = 1
 
     def plan(self, entrants: Sequence[str]) -> None:
         """Add runs that are to be done, by entrant."""
@@ -169,4 +171,4 @@ class Clock:
             if count > 0 and seconds is None:
                 return None
             total += count * (seconds or 0.0)
-        return max(0.0, total - share * (own or 0.0))
+        return max(0.0, total - share * (own or 0.0)) / self.workers

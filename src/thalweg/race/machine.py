@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections.abc import Sequence
@@ -44,6 +45,42 @@ def facts(device: str, threads: int) -> dict[str, Any]:
     }
 
 
+def worker_facts(device: str, threads: int) -> dict[str, Any]:
+    """Return facts about this worker.
+
+    Keys: ``name`` (host and process, unique in a race), ``host`` (what tells machines and
+    containers apart), ``pid``, ``cpu``, ``cores`` (of the machine), ``threads``, ``accelerator``.
+    """
+    here = facts(device, threads)
+    return {
+        "name": f"{platform.node()}:{os.getpid()}",
+        "host": host(),
+        "pid": os.getpid(),
+        **{key: here[key] for key in ("cpu", "accelerator", "threads")},
+        "cores": int(os.environ.get("THALWEG_CORES", 0)) or here["cores"],
+    }
+
+
+def host() -> str:
+    """Return what two processes share whose process ids can be compared."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is somebody else's
+    return True
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -62,15 +99,17 @@ def load() -> float | None:
 def contention(rows: Sequence[RunRow], machine: dict[str, Any]) -> str | None:
     """Return why the race's times cannot be compared, or None if nothing speaks against it.
 
-    Three signs that the runs had to share the machine: all runs together took more than
-    1.5 seconds of wall time per second of processor time (on a CPU); the median step time of an
-    entrant's final runs, which do the same work, differs by more than 1.5 between two of them;
-    the load average over the runs was above 1.25 per core.
+    Signs that the runs had to share the machine: all runs together took more than 1.5 seconds of
+    wall time per second of processor time (on a CPU); the median step time of an entrant's final
+    runs, which do the same work, differs by more than 1.5 between two of them; the load average
+    over the runs was above 1.25 per core of the machine that did them. And two of workers: those
+    of one machine had more threads than it has cores, or they ran on different processors.
     """
     timed = [row for row in rows if row.wall_seconds and row.cpu_seconds]
     wall = sum(row.wall_seconds or 0 for row in timed)
     processor = sum(row.cpu_seconds or 0 for row in timed)
-    if str(machine.get("device", "cpu")) == "cpu" and wall > WALL_PER_CPU * processor > 0:
+    on_cpu = str(machine.get("device", "cpu")) == "cpu"
+    if on_cpu and wall > WALL_PER_CPU * processor > 0:
         return f"the runs took {wall / processor:.1f} s of wall time per second of processor time"
     for name in dict.fromkeys(row.entrant for row in rows):
         times = [
@@ -80,11 +119,29 @@ def contention(rows: Sequence[RunRow], machine: dict[str, Any]) -> str | None:
         ]
         if times and max(times) > SPREAD * min(times):
             return f"the step time of {name} varied by a factor of {max(times) / min(times):.1f}"
-    loads = [row.load for row in timed if row.load is not None]
-    available = machine.get("cores") or 1
-    if loads and median(loads) > LOAD_PER_CORE * available:
-        return f"the load average was {median(loads):.1f} on {available} cores"
+    workers = machine.get("workers", {})
+    cores = {row.run_id: _worker(row, machine).get("cores") or 1 for row in timed}
+    loads = [(row.load / cores[row.run_id], row) for row in timed if row.load is not None]
+    if loads and median(share for share, _ in loads) > LOAD_PER_CORE:
+        each = sorted(loads, key=lambda pair: pair[0])[len(loads) // 2][1]
+        return f"the load average was {each.load:.1f} on {cores[each.run_id]} cores"
+    used = [_worker(row, machine) for row in timed]
+    models = sorted({str(one.get("accelerator") or one.get("cpu")) for one in used})
+    if len(models) > 1:
+        return f"the runs were done on different processors: {', '.join(models)}"
+    together = machine.get("workers_at_once", 1)
+    threads = machine.get("threads") or 1
+    if workers and on_cpu and together * threads > (machine.get("cores") or 1):
+        return (
+            f"{together} workers with {threads} threads each shared the "
+            f"{machine.get('cores')} cores of one machine"
+        )
     return None
+
+
+def _worker(row: RunRow, machine: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts about what did a run: a worker, or the race's own process."""
+    return machine.get("workers", {}).get(row.worker, machine)
 
 
 def _cpu_model() -> str:

@@ -66,6 +66,8 @@ class RunRow:
         wall_seconds: wall time of the whole run, evaluation included, or None.
         cpu_seconds: processor time of the whole run over all threads, or None.
         load: the machine's one-minute load average when the run ended, or None.
+        worker: the worker that did it, a key of the machine's ``workers``; None if the race's own
+            process did.
     """
 
     run_id: str
@@ -90,6 +92,7 @@ class RunRow:
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
     load: float | None = None
+    worker: str | None = None
 
     @property
     def finished(self) -> bool:

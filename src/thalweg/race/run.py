@@ -17,22 +17,29 @@ from thalweg.race import events, machine
 from thalweg.race.config import RaceConfig, differences
 from thalweg.race.entrants import Entrant
 from thalweg.race.live import forget
-from thalweg.race.plan import plan_trials, space_of
+from thalweg.race.plan import Planned, plan_trials, space_of
+from thalweg.race.pool import Pool, Scale
 from thalweg.race.results import write_results, write_verdict
 from thalweg.race.rows import RunRow, Status
-from thalweg.race.runner import Fit, Runner, Tell
+from thalweg.race.runner import Recorder, Runner, Tell
 from thalweg.race.search import described
 from thalweg.race.stages import final_batches, foreseen, repeated, tuning_batches
 from thalweg.race.standings import Verdict
 from thalweg.race.store import Store
 from thalweg.race.target import baseline_of, given_target, hidden_baseline, reached_by_baseline
+from thalweg.race.training import Fit
 from thalweg.race.verdict import judge
 from thalweg.recipe import Recipe
 from thalweg.train.result import first_reached
 from thalweg.workload import Workload, check, load
 
 
-def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.fit) -> Verdict:
+def run_race(
+    config: RaceConfig,
+    on_event: Tell | None = None,
+    fit: Fit = train.fit,
+    scale: Scale | None = None,
+) -> Verdict:
     """Run a race, or continue one, to its end.
 
     Every entrant gets the same number of trials at quasi-random points of its own search space,
@@ -52,13 +59,18 @@ def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.
     Args:
         config: what to race.
         on_event: is told how it goes.
-        fit: trains one run; as `thalweg.train.fit`.
+        fit: trains one run; as `thalweg.train.fit`. Workers have their own.
+        scale: how many workers do the runs; by default this process does them all. The numbers
+            are the same, times aside, and a race may go on with another number of workers.
 
     Raises:
-        UsageError: before any work, with nothing written: a setting, workload, entrant or folder
+        UsageError: before any work, with nothing written: a storage or cluster that does not
+            answer, a setting, workload, entrant or folder
             that cannot be used, a folder that holds another race or another version's, or that
             another process is racing in.
     """
+    scale = scale or Scale()
+    scale.check(Path(config.out))
     workload, entrants = prepare(config)
     resolved = config.resolved(workload)
     folder = Path(config.out)
@@ -72,7 +84,8 @@ def run_race(config: RaceConfig, on_event: Tell | None = None, fit: Fit = train.
             spaces = {one.name: described(space_of(one)) for one in entrants}
             store = Store.create(folder, resolved, _facts(workload), spaces)
         with store:
-            return _race(config, workload, entrants, store, on_event or (lambda _: None), fit)
+            tell = on_event or (lambda _: None)
+            return _race(config, workload, entrants, store, tell, fit, scale)
 
 
 def prepare(config: RaceConfig) -> tuple[Workload, tuple[Entrant, ...]]:
@@ -108,6 +121,7 @@ def _race(
     store: Store,
     tell: Tell,
     fit: Fit,
+    scale: Scale,
 ) -> Verdict:
     resolved = store.config()
     store.set_facts(pid=os.getpid())
@@ -127,9 +141,7 @@ def _race(
     clock = events.Clock(Counter(run.entrant for run in left))
     for row in recorded:
         clock.measured(row)
-    runner = Runner(
-        workload, store, clock, len(known) + len(left), len(known), tell, fit, config.loggers
-    )
+    recorder = Recorder(workload, store, clock, len(known) + len(left), len(known), tell)
     tell(
         events.RaceStarted(
             runs=len(known) + len(left),
@@ -141,31 +153,36 @@ def _race(
         )
     )
     foreknown = known | {run.run_id for run in left}
-    for batch in tuning_batches(store, entrants, hidden):
-        runner.expect([run for run in batch if run.run_id not in foreknown])
-        for run in batch:
-            if run.run_id not in known:
-                runner.train(run)
-    if store.target() is None:
-        target = reached_by_baseline(store, baseline, extra)
-        reached = {
-            row.run_id: first_reached(store.curve(row.run_id), workload, target["value"])
-            for row in store.runs()
-        }
-        store.set_target(target, reached)
-    target = store.target() or {}
-    tell(events.TargetSet(target["value"], target["text"]))
-    tuned = resolved.get("ruleset") != "self"
-    for batch in final_batches(store, entrants):
-        best = repeated(store)
-        runner.expect([run for run in batch if run.run_id not in foreknown])
-        for run in batch:
-            if run.run_id in known:
-                continue
-            if tuned and best(run.entrant, run.number) is None:
-                runner.skip(run, *_fate(store.runs("tune", run.entrant)))
-            else:
-                runner.train(run)
+
+    def missing(batch: list[Planned]) -> list[Planned]:
+        runs = [run for run in batch if run.run_id not in known]
+        recorder.expect([run for run in runs if run.run_id not in foreknown])
+        return runs
+
+    with (
+        Pool(recorder, scale)
+        if not scale.alone
+        else Runner(recorder, fit, config.loggers) as runner
+    ):
+        for batch in tuning_batches(store, entrants, hidden):
+            runner.train_all(missing(batch))
+        if store.target() is None:
+            target = reached_by_baseline(store, baseline, extra)
+            reached = {
+                row.run_id: first_reached(store.curve(row.run_id), workload, target["value"])
+                for row in store.runs()
+            }
+            store.set_target(target, reached)
+        target = store.target() or {}
+        tell(events.TargetSet(target["value"], target["text"]))
+        tuned = resolved.get("ruleset") != "self"
+        for batch in final_batches(store, entrants):
+            best = repeated(store)
+            runs = missing(batch)
+            lost = [run for run in runs if tuned and best(run.entrant, run.number) is None]
+            for run in lost:
+                recorder.skip(run, *_fate(store.runs("tune", run.entrant)))
+            runner.train_all([run for run in runs if run not in lost])
     verdict = judge(store)
     write_results(store)
     write_verdict(store, verdict)

@@ -6,7 +6,8 @@ Every run is recorded in one transaction, row and curve together, with a rollbac
 Tables (schema version `SCHEMA_VERSION`):
 
 * ``meta(key, value)``: JSON under the keys ``schema_version``, ``config``, ``workload``,
-  ``machine``, ``spaces``, ``widened``, ``target``, ``created``, ``finished``, ``pid``.
+  ``machine``, ``spaces``, ``widened``, ``target``, ``created``, ``finished``, ``running``,
+  ``pid``.
 * ``run(run_id, entrant, recipe, phase, trial, seed, ...)``: a row per finished run, the fields of
   `RunRow`; ``hyper`` and ``position`` are JSON.
 * ``curve(run_id, step, seconds, train_loss, metric)``: the evaluations of each run.
@@ -28,7 +29,7 @@ from typing import Any, Self
 from thalweg.core.errors import UsageError
 from thalweg.race.rows import CurvePoint, RunRow, best_trial
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "race.sqlite"
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(RunRow))
@@ -172,7 +173,12 @@ class Store:
         return self._get("widened", None)
 
     def machine(self) -> dict[str, Any]:
-        """Return the facts about the machine that `thalweg.race.machine.facts` collects."""
+        """Return the facts about the machine that `thalweg.race.machine.facts` collects.
+
+        A race with workers adds ``workers``: the facts of each by name (see
+        `thalweg.race.machine.worker_facts`), and ``workers_at_once``: the most that one machine
+        was asked to run.
+        """
         return self._get("machine", {})
 
     def target(self) -> dict[str, Any] | None:
@@ -186,6 +192,10 @@ class Store:
     def finished(self) -> bool:
         """Return whether every run of the race is done."""
         return self._get("finished", False)
+
+    def running(self) -> list[dict[str, Any]]:
+        """Return which runs workers have in hand: ``run_id`` and ``worker`` of each."""
+        return self._get("running", [])
 
     def pid(self) -> int | None:
         """Return the process that last worked on this race."""
@@ -259,7 +269,7 @@ class Store:
             )
 
     def set_facts(self, **facts: Any) -> None:
-        """Set ``machine``, ``spaces``, ``widened``, ``finished``, ``pid`` or ``created``."""
+        """Set ``machine``, ``spaces``, ``widened``, ``created``, or how far the race is."""
         with self._transaction():
             self._put(**facts)
 

@@ -60,7 +60,7 @@ class Checkpoints:
             "step": step,
             "state": encode(state, tensors),
         }
-        final = self.folder / f"step-{step:010d}"
+        final = self.path(step)
         temporary = self.folder / f".{final.name}-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -74,6 +74,10 @@ class Checkpoints:
         _flush(self.folder)
         self._remove_all_but(final)
         return final
+
+    def path(self, step: int) -> Path:
+        """Return the folder of a step's checkpoint."""
+        return self.folder / f"step-{step:010d}"
 
     def load(self) -> dict[str, Any] | None:
         """Return the state of the newest checkpoint, or None if there is none.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from thalweg.core.batch_norm import batch_norm_layers, recalibrate_batch_norm
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
+from thalweg.engine.distributed import gathered
 from thalweg.train.settings import Settings
 from thalweg.train.step import autocast, needs
 from thalweg.workload import Batches, Workload, in_order
@@ -81,7 +82,7 @@ class Evaluator:
     def snapshot(self) -> dict[str, Tensor]:
         """Return copies of the weights and buffers in place, on the CPU."""
         return {
-            name: value.detach().cpu().clone()
+            name: gathered(value.detach()).cpu().clone()
             for name, value in self._model.state_dict().items()
             if isinstance(value, Tensor)
         }

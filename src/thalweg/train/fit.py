@@ -13,6 +13,7 @@ from thalweg.recipe import Recipe
 from thalweg.train.algorithm import Build, as_recipe, build, hyper_parameters, recipe_text
 from thalweg.train.checkpoint import Checkpoints
 from thalweg.train.events import Callback
+from thalweg.train.parallel import Parallel, check_parallel, own_device, process_group
 from thalweg.train.result import Result
 from thalweg.train.run import Run
 from thalweg.train.settings import Settings, resolve
@@ -39,6 +40,7 @@ def fit(
     resume: bool = True,
     threads: int | None = None,
     catch: bool = False,
+    parallel: str | None = None,
 ) -> Result:
     """Train a workload's model with a training algorithm.
 
@@ -81,6 +83,10 @@ def fit(
         threads: torch's threads during the run; unchanged by default.
         catch: whether an exception in the course of training is a result with the status
             ``failed``; by default it is raised.
+        parallel: ``"ddp"`` or ``"fsdp"`` where each of several processes that `torchrun` started
+            makes this same call: they share every batch (see `thalweg.train.parallel.Parallel`),
+            and all return the same numbers, times and memory aside. ``"fsdp"`` takes neither
+            checkpoints nor float16.
 
     Returns:
         How the run went. A loss or metric that becomes NaN or infinite ends the run at once with
@@ -92,6 +98,8 @@ def fit(
     """
     if isinstance(workload, str):
         workload = load(workload)
+    if parallel is not None and device is None:
+        device = own_device()
     settings = resolve(
         workload,
         steps=steps,
@@ -111,9 +119,14 @@ def fit(
             raise UsageError(
                 f"callbacks are thalweg.train.Callback objects, found {type(callback).__name__}"
             )
+    check_parallel(parallel, settings.precision, checkpoint is not None)
     stream = GlobalStream(derive_seed(seed, "run"), settings.device)
-    with _threads(settings.threads), stream:
-        run = _prepare(workload, chosen, settings, tuple(callbacks), stream)
+    group = process_group(settings.device) if parallel else contextlib.nullcontext()
+    with _threads(settings.threads), group, stream:
+        part = None
+        if parallel is not None:
+            part = Parallel(parallel, seed, workload.batch_size, settings.device)
+        run = _prepare(workload, chosen, settings, tuple(callbacks), stream, part)
         if checkpoint is not None:
             identity = settings.identity(workload, recipe_text(chosen))
             run.keep_in(Checkpoints(checkpoint, identity), resume)
@@ -132,14 +145,26 @@ def _prepare(
     settings: Settings,
     callbacks: tuple[Callback, ...],
     stream: GlobalStream,
+    parallel: Parallel | None,
 ) -> Run:
     with GlobalStream(derive_seed(settings.seed, "model"), settings.device):
         model = new_model(workload).to(settings.device)
     if not model.training:
         model.train()
+    if parallel is not None:
+        model = parallel.shard(model)
     parts = build(recipe, model, settings.steps)
     hyper = hyper_parameters(recipe, parts.optimizer)
-    return Run(workload, model, parts, settings, hyper=hyper, callbacks=callbacks, stream=stream)
+    return Run(
+        workload,
+        model,
+        parts,
+        settings,
+        hyper=hyper,
+        callbacks=callbacks,
+        stream=stream,
+        parallel=parallel,
+    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from thalweg.train.checkpoint import Checkpoints
 from thalweg.train.evaluation import Evaluator
 from thalweg.train.events import Callback
 from thalweg.train.memory import PeakMemory, model_bytes, state_bytes
+from thalweg.train.parallel import Parallel
 from thalweg.train.result import Point, Result, Status, best, first_reached, median_step
 from thalweg.train.settings import Settings
 from thalweg.train.step import Stepper
@@ -46,6 +48,7 @@ class Run:
         hyper: dict[str, Any],
         callbacks: tuple[Callback, ...],
         stream: GlobalStream,
+        parallel: Parallel | None = None,
     ) -> None:
         self.workload = workload
         self.settings = settings
@@ -60,7 +63,9 @@ class Run:
         self._callbacks = callbacks
         self._checkpoints: Checkpoints | None = None
         self._stream = stream
-        network: Any = torch.compile(model) if settings.compile else model
+        self._parallel = parallel
+        network: Any = model if parallel is None else parallel.network(model)
+        network = torch.compile(network) if settings.compile else network
         self._batches = Batches(
             workload.train,
             workload.batch_size,
@@ -68,10 +73,10 @@ class Run:
             settings.device,
             workload.collate,
         )
-        self._stepper = Stepper(workload, network, self.optimizer, settings)
-        self._evaluator = Evaluator(
-            workload, model, network, self.optimizer, self._average, settings
-        )
+        self._stepper = Stepper(workload, network, self.optimizer, settings, parallel)
+        # Every process evaluates alone, so without what DDP does around a forward pass.
+        alone = network if parallel is None else model
+        self._evaluator = Evaluator(workload, model, alone, self.optimizer, self._average, settings)
         self._cpu_seconds = 0.0
         self._step_seconds: list[float] = []
         self._loss_sum, self._loss_count = 0.0, 0
@@ -87,8 +92,11 @@ class Run:
         """
         self._checkpoints = checkpoints
         state = checkpoints.load() if resume else None
+        if self._parallel is not None:
+            self._parallel.wait()  # all have looked before the first removes anything
         if state is None:
-            checkpoints.clear()
+            if self._parallel is None or self._parallel.rank == 0:
+                checkpoints.clear()
         else:
             self.load_state_dict(state)
 
@@ -150,7 +158,11 @@ class Run:
     def _advance(self) -> float:
         """Make one step and return its training loss."""
         begin, cpu = time.perf_counter(), time.process_time()
-        loss = self._stepper(self._batches.at(self.step))
+        if self._parallel is None:
+            batch = self._batches.at(self.step)
+        else:
+            batch = self._parallel.batch(self._batches, self.step)
+        loss = self._stepper(batch)
         if self._learning_rate is not None:
             self._learning_rate.step()
         if self._average is not None:
@@ -179,6 +191,8 @@ class Run:
         if last or step % settings.evaluate_every == 0:
             with self._evaluator.weights():
                 metric = self._evaluator.metric()
+                if self._parallel is not None:
+                    metric = self._parallel.agreed(metric)
                 if last:
                     self._weights = self._evaluator.snapshot()
             self._add_point(self._loss_sum / self._loss_count, metric)
@@ -186,9 +200,18 @@ class Run:
                 self._error = f"the {self.workload.metric_name} was {metric} at step {step}"
                 return False
         if self._checkpoints is not None and (last or step % settings.checkpoint_every == 0):
-            path = self._checkpoints.save(step, self.state_dict())
+            path = self._save(self._checkpoints)
             self._tell(lambda callback: callback.on_checkpoint(self, path))
         return True
+
+    def _save(self, checkpoints: Checkpoints) -> Path:
+        if self._parallel is None or self._parallel.rank == 0:
+            path = checkpoints.save(self.step, self.state_dict())
+        else:
+            path = checkpoints.path(self.step)
+        if self._parallel is not None:
+            self._parallel.wait()
+        return path
 
     def _add_point(self, train_loss: float, metric: float) -> None:
         point = Point(self.step, self.seconds, train_loss, metric)

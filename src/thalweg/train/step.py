@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from thalweg.core.errors import UsageError
 from thalweg.engine import ClosureOptimizer
+from thalweg.train.parallel import Parallel
 from thalweg.train.provisions import Outputs, Provisions, innermost
 from thalweg.train.settings import PRECISIONS, Settings
 from thalweg.workload import Workload
@@ -37,6 +38,8 @@ class Stepper:
     returns the loss with its graph, and the model's outputs, the whole training set or a cheaper
     loss where it asks for them.
 
+    Of several processes each steps with its share of the batch (`thalweg.train.parallel`).
+
     Raises:
         UsageError: an optimiser that needs a closure in float16, or micro-batches with one that
             needs the model's outputs.
@@ -48,6 +51,7 @@ class Stepper:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         settings: Settings,
+        parallel: Parallel | None = None,
     ) -> None:
         self.scaler: torch.amp.GradScaler | None = None
         if settings.precision == "float16":
@@ -64,9 +68,15 @@ class Stepper:
         self._settings = settings
         self._parameters = list(network.parameters())
         self._checked = False
+        self._parallel = parallel
         rule = innermost(optimizer)
         self._rule: ClosureOptimizer | None = None
         if isinstance(rule, ClosureOptimizer):
+            if parallel is not None:
+                raise UsageError(
+                    f"{type(rule).__name__} differentiates the loss itself, which DDP and FSDP2 do "
+                    "not allow; run it in one process, or choose a rule that reads the gradient"
+                )
             self._rule = rule
             Provisions(workload, self._loss, settings.device).give(optimizer)
             if rule.needs_outputs and settings.accumulate > 1:
@@ -113,11 +123,18 @@ class Stepper:
     def _gradient(self, batch: Any) -> Tensor:
         for parameter in self._parameters:
             parameter.grad = None
+        if self._parallel is not None:
+            with self._parallel.drawing():
+                loss = self._gradient_of(batch, self._parallel.weight)
+            return self._parallel.mean(loss)
+        return self._gradient_of(batch, 1.0)
+
+    def _gradient_of(self, batch: Any, weight: float) -> Tensor:
         if self._settings.accumulate == 1:
-            return self._backward(batch, 1.0)
+            return self._backward(batch, weight)
         parts = split(batch, self._settings.accumulate)
         count = sample_count(batch)
-        losses = [self._backward(part, sample_count(part) / count) for part in parts]
+        losses = [self._backward(one, weight * sample_count(one) / count) for one in parts]
         return torch.stack(losses).sum()
 
     def _graph(self, batch: Any) -> Any:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed, generator
 from thalweg.core.streams import GlobalStream
-from thalweg.workload.batch import move
+from thalweg.workload.batch import move, sample_count, split
 from thalweg.workload.sources import Collate, Columns, Source, as_source
 
 _END = object()
@@ -63,6 +63,24 @@ class Batches:
         """Return the batch of a step, counted from 0."""
         return move(self._reader.at(step), self._device)
 
+    def share(self, step: int, rank: int, world: int) -> tuple[Any, float]:
+        """Return one process's share of a step's batch, and which part of the samples it is.
+
+        The shares of all processes are the batch of the step. Only the share is read, except from
+        a ``DataLoader``, whose batches are read whole and cut. Random draws of a map-style data
+        set differ from those of one process, and between processes.
+
+        Args:
+            step: from 0.
+            rank: the process, from 0.
+            world: how many there are; at most the samples of a batch.
+
+        Raises:
+            UsageError: a batch cannot be cut into so many shares.
+        """
+        part, share = self._reader.share(step, rank, world)
+        return move(part, self._device), share
+
 
 class _Shuffled:
     """Batches of a source with random access."""
@@ -76,15 +94,26 @@ class _Shuffled:
         self._order = torch.empty(0, dtype=torch.int64)
 
     def at(self, step: int) -> Any:
+        return self._read(step, slice(None), "read", step)
+
+    def share(self, step: int, rank: int, world: int) -> tuple[Any, float]:
+        start, end = self._size * rank // world, self._size * (rank + 1) // world
+        if self._size < world:
+            raise UsageError(f"a batch of {self._size} samples has no share for {world} processes")
+        # One process alone draws as if there were no shares.
+        stream = ("read", step) if world == 1 else ("read", step, "process", rank)
+        return self._read(step, slice(start, end), *stream), (end - start) / self._size
+
+    def _read(self, step: int, part: slice, *stream: str | int) -> Any:
         epoch, position = divmod(step, self._steps)
         if epoch != self._epoch:
             shuffle = generator(self._seed, "epoch", epoch)
             self._order = torch.randperm(len(self._source), generator=shuffle)
             self._epoch = epoch
-        index = self._order[position * self._size : (position + 1) * self._size]
+        index = self._order[position * self._size : (position + 1) * self._size][part]
         if isinstance(self._source, Columns):
             return self._source.take(index)
-        with GlobalStream(derive_seed(self._seed, "read", step)):
+        with GlobalStream(derive_seed(self._seed, *stream)):
             return self._source.take(index)
 
 
@@ -102,6 +131,14 @@ class _Replayed:
         while self._next < step:
             self._read()
         return self._read()
+
+    def share(self, step: int, rank: int, world: int) -> tuple[Any, float]:
+        batch = self.at(step)
+        count = sample_count(batch)
+        parts = split(batch, world)
+        if len(parts) < world:
+            raise UsageError(f"a batch of {count} samples has no share for {world} processes")
+        return parts[rank], (count * (rank + 1) // world - count * rank // world) / count
 
     def _start(self) -> None:
         self._next = 0
