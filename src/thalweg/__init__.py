@@ -2,8 +2,8 @@
 
 The rooms (`thalweg.optim`, `thalweg.modifier`, `thalweg.around`, `thalweg.schedule`,
 `thalweg.average`, `thalweg.landscape`, `thalweg.recipe`, `thalweg.train`, `thalweg.log`,
-`thalweg.workload`, `thalweg.race`, `thalweg.report`, `thalweg.serve`, `thalweg.testing`) are
-imported when first used.
+`thalweg.tune`, `thalweg.workload`, `thalweg.race`, `thalweg.report`, `thalweg.serve`,
+`thalweg.testing`) are imported when first used.
 """
 
 import importlib
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         serve,
         testing,
         train,
+        tune,
         workload,
     )
 
@@ -44,6 +45,7 @@ __all__ = [
     "serve",
     "testing",
     "train",
+    "tune",
     "workload",
 ]
 

@@ -6,7 +6,7 @@ import typer
 
 from thalweg._version import __version__
 from thalweg.cli import list as list_command
-from thalweg.cli import new, race, report, score, serve, train, work
+from thalweg.cli import new, race, report, score, serve, train, tune, work
 from thalweg.cli.console import error_console
 from thalweg.core.errors import UsageError
 
@@ -25,6 +25,7 @@ app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("work")(work.work)
 
 

@@ -14,17 +14,20 @@ from thalweg.cli.console import console
 def list_parts(
     kind: Annotated[
         str | None,
-        typer.Argument(help="rule, modifier, around, schedule, average, logger or workload."),
+        typer.Argument(
+            help="rule, modifier, around, schedule, average, searcher, logger or workload."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the parts of recipes, the loggers and the workloads.
+    """List the parts of recipes, the searchers, the loggers and the workloads.
 
     JSON holds for each id, kind, other kinds that it is listed under, name, reference, summary,
     parameters with their defaults, and the search space.
     """
     import thalweg.log
-    import thalweg.recipe  # noqa: F401 - the imports fill the registry
+    import thalweg.recipe
+    import thalweg.tune  # noqa: F401 - the imports fill the registry
     from thalweg.core import registry
     from thalweg.core.errors import UnknownNameError
 

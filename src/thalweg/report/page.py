@@ -76,17 +76,26 @@ def render(race: Race, ground: Terrain) -> str:
         "recipes": recipes.build(race),
         "method": method.build(race),
     }
+    return fill(
+        "page.html.j2",
+        sections,
+        race=race,
+        legend=[
+            {"index": e.index, "label": e.label, "name": e.name, "swatch": look.swatch(e.index)}
+            for e in race.ranking
+        ],
+    )
+
+
+def fill(template: str, sections: dict[str, Any], **context: Any) -> str:
+    """Return the HTML of a page: a template with its sections, the look and every figure."""
     figures = _figures(sections)
     return (
         assets.environment()
-        .get_template("page.html.j2")
+        .get_template(template)
         .render(
             **sections,
-            race=race,
-            legend=[
-                {"index": e.index, "label": e.label, "name": e.name, "swatch": look.swatch(e.index)}
-                for e in race.ranking
-            ],
+            **context,
             theme=look.theme_css(),
             style=assets.static("page.css"),
             script=assets.static("page.js"),

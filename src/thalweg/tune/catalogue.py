@@ -1,0 +1,131 @@
+"""All searchers, by name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.core.plugins import load
+from thalweg.core.registry import Part, get, register
+from thalweg.tune.asynchronous import AsynchronousHalving, AsynchronousHyperband
+from thalweg.tune.bayesian import (
+    ExpectedImprovement,
+    ProbabilityOfImprovement,
+    UpperConfidenceBound,
+)
+from thalweg.tune.cma_es import CMAES
+from thalweg.tune.evolution import Evolution
+from thalweg.tune.halving import BOHB, Hyperband, SuccessiveHalving
+from thalweg.tune.plain import GridSearch, QuasiRandomSearch, RandomSearch
+from thalweg.tune.population import PopulationBasedTraining
+from thalweg.tune.searcher import Searcher
+from thalweg.tune.tpe import TPE
+
+for _slug, _name, _reference, _factory in (
+    ("grid", "Grid search", "", GridSearch),
+    ("random", "Random search", "Bergstra & Bengio, JMLR 2012", RandomSearch),
+    (
+        "quasi-random",
+        "Quasi-random search",
+        "Bousquet et al., 2017, arXiv:1706.03200",
+        QuasiRandomSearch,
+    ),
+    ("cma-es", "CMA-ES", "Hansen, 2016, arXiv:1604.00772", CMAES),
+    ("gp-ei", "Gaussian process, expected improvement", "Jones et al., 1998", ExpectedImprovement),
+    (
+        "gp-pi",
+        "Gaussian process, probability of improvement",
+        "Kushner, 1964",
+        ProbabilityOfImprovement,
+    ),
+    (
+        "gp-ucb",
+        "Gaussian process, upper confidence bound",
+        "Srinivas et al., 2010, arXiv:0912.3995",
+        UpperConfidenceBound,
+    ),
+    (
+        "tpe",
+        "Tree-structured Parzen estimator",
+        "Bergstra et al., 2011; Watanabe, 2023, arXiv:2304.11127",
+        TPE,
+    ),
+    ("evolution", "Regularised evolution", "Real et al., 2018, arXiv:1802.01548", Evolution),
+    (
+        "successive-halving",
+        "Successive halving",
+        "Jamieson & Talwalkar, 2015, arXiv:1502.07943",
+        SuccessiveHalving,
+    ),
+    ("hyperband", "Hyperband", "Li et al., 2016, arXiv:1603.06560", Hyperband),
+    ("bohb", "BOHB", "Falkner et al., 2018, arXiv:1807.01774", BOHB),
+    (
+        "async-halving",
+        "Asynchronous successive halving",
+        "Li et al., 2018, arXiv:1810.05934",
+        AsynchronousHalving,
+    ),
+    (
+        "async-hyperband",
+        "Asynchronous Hyperband",
+        "Li et al., 2018, arXiv:1810.05934",
+        AsynchronousHyperband,
+    ),
+    (
+        "population",
+        "Population-based training",
+        "Jaderberg et al., 2017, arXiv:1711.09846",
+        PopulationBasedTraining,
+    ),
+):
+    register(Part(_slug, "searcher", _name, _reference, _factory))
+
+
+def named(searcher: str | Searcher) -> Searcher:
+    """Return the searcher of a name, with settings in parentheses where there are any.
+
+    Args:
+        searcher: ``"tpe"``, ``"hyperband(eta=4)"``, or a searcher, which is returned as it is.
+
+    Raises:
+        UsageError: no such searcher or setting (the message offers the nearest), or an impossible
+            value.
+    """
+    if isinstance(searcher, Searcher):
+        return searcher
+    if not isinstance(searcher, str):
+        raise UsageError(f"expected the name of a searcher, found {type(searcher).__name__}")
+    slug, settings = _parsed(searcher)
+    load()
+    part = get(slug, "searcher")
+    for key in settings:
+        if key not in part.parameters:
+            known = ", ".join(part.parameters) or "no settings"
+            hint = did_you_mean(key, part.parameters)
+            raise UsageError(f'{slug} has no "{key}".{hint} It takes {known}.')
+    made = part.factory(**settings)
+    if not isinstance(made, Searcher):
+        raise UsageError(f'"{slug}" makes a {type(made).__name__}, which is no searcher')
+    return made
+
+
+def _parsed(text: str) -> tuple[str, dict[str, Any]]:
+    slug, bracket, rest = text.strip().partition("(")
+    slug = slug.strip()
+    if not bracket:
+        return slug, {}
+    wrong = UsageError(
+        f'a searcher is written as a name, or with settings as "hyperband(eta=4)"; found "{text}"'
+    )
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", slug):
+        raise wrong
+    try:
+        call = ast.parse(f"searcher({rest}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        if call.args:
+            raise ValueError
+        return slug, {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise wrong from None
