@@ -65,6 +65,18 @@ def rows(folder):
         ]
 
 
+def test_workers_look_back_and_give_up_as_one_process_does(config, tmp_path, results, by_hand):
+    asked = {"trials": 5, "seeds": 1, "steps": 24, "evaluate_every": 2, "threads": 1}
+    asked |= {"searcher": "gp-ei", "prune": True}
+    alone = config("adamw", "sgd", out=tmp_path / "alone", **asked)
+    run_race(alone)
+    shared = config("adamw", "sgd", out=tmp_path / "shared", **asked)
+    run_race(shared, scale=by_hand)
+    assert "pruned" in {row["status"] for row in results(alone.out)}
+    assert results(shared.out) == results(alone.out)
+    assert rows(shared.out) == rows(alone.out)
+
+
 def test_two_workers_killed_give_the_results_of_one_process(config, tmp_path, results):
     alone = config(*ENTRANTS, out=tmp_path / "alone", threads=1)
     expected = run_race(alone)

@@ -60,6 +60,12 @@ def race(
             metavar="SIZE", help="Tuning budget of each entrant: 20trials, 3000steps or 90s."
         ),
     ] = None,
+    searcher: Annotated[
+        str, typer.Option(help="What proposes the trials; `thalweg list searcher` has them all.")
+    ] = "quasi-random",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Give up trials that fall behind every entrant's best.")
+    ] = False,
     seeds: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +121,8 @@ def race(
         ruleset=ruleset.value,
         trials=trials,
         budget=budget,
+        searcher=searcher,
+        prune=prune,
         seeds=seeds,
         steps=steps,
         seed=seed,

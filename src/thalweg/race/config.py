@@ -11,10 +11,11 @@ import torch
 
 from thalweg import log
 from thalweg._version import __version__
-from thalweg.core.checks import check_number, check_whole
+from thalweg.core.checks import check_flag, check_number, check_whole
 from thalweg.core.errors import UsageError
 from thalweg.race.entrants import Entrant
 from thalweg.race.ruleset import parse_budget, ruleset, trials_within
+from thalweg.race.search import QUASI_RANDOM, searcher_of
 from thalweg.race.sequential import parse_seeds
 from thalweg.recipe import Recipe
 from thalweg.train.settings import Settings, resolve
@@ -44,6 +45,10 @@ class RaceConfig:
         ruleset: ``budget``, ``external``, ``self`` or ``speedrun``; see `thalweg.race.ruleset`.
         budget: tuning budget of each entrant instead of ``trials``, in trials, steps or seconds of
             training (``20trials``, ``3000steps``, ``90s``); not in ``external`` and ``self``.
+        searcher: proposes each entrant's trials, as `thalweg.tune.named` takes it; not in
+            ``external`` and ``self``.
+        prune: whether trials that fall behind are given up (`thalweg.race.pruning`); not in
+            ``external`` and ``self``.
     """
 
     workload: str
@@ -61,6 +66,8 @@ class RaceConfig:
     loggers: tuple[str, ...] = ()
     ruleset: str = "budget"
     budget: str | None = None
+    searcher: str = QUASI_RANDOM
+    prune: bool = False
 
     def check(self) -> None:
         """Check what can be checked without the workload.
@@ -103,6 +110,18 @@ class RaceConfig:
             if self.trials is not None:
                 raise UsageError("give the budget or the trials, not both")
             parse_budget(self.budget)
+        check_flag("prune", self.prune)
+        chosen = searcher_of(self.searcher)
+        if rules.name in ("external", "self") and (self.searcher != QUASI_RANDOM or self.prune):
+            raise UsageError(
+                f"the ruleset {rules.name} says how an entrant is tuned; leave searcher and prune "
+                "out, or use the ruleset budget"
+            )
+        if chosen.sized and self.budget is not None and parse_budget(self.budget)[0] == "seconds":
+            raise UsageError(
+                f'the searcher "{self.searcher}" has to know the number of trials, and a budget of '
+                "seconds does not tell; give a budget of trials or steps, or another searcher"
+            )
         least, most = self._seeds()
         if rules.name == "external" and most > least:
             raise UsageError(
@@ -158,6 +177,8 @@ class RaceConfig:
             "ruleset": self.ruleset,
             "trials": trials,
             "budget_seconds": seconds,
+            "searcher": self.searcher,
+            "prune": self.prune,
             "seeds": least,
             "seeds_most": most if most > least else None,
             "steps": settings.steps,
@@ -180,7 +201,8 @@ def file_digest(file: Path) -> str:
 def differences(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """Return, for each setting in which two resolved configurations differ, both in words."""
     found = []
-    begun = {"ruleset": "budget", **begun}  # races of before there were others
+    # Races of before there were others.
+    begun = {"ruleset": "budget", "searcher": QUASI_RANDOM, "prune": False, **begun}
     for key in {**begun, **asked}:
         was, now = begun.get(key), asked.get(key)
         if was == now:

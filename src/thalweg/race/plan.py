@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from thalweg.core.seeds import derive_seed
 from thalweg.core.space import Space
 from thalweg.race.entrants import Entrant
 from thalweg.race.rows import Phase, RunRow
+from thalweg.race.search import QUASI_RANDOM, Trial, looks_back, next_trial, widened_trials
 from thalweg.race.search import trials as search_trials
-from thalweg.race.search import widened_trials
 from thalweg.recipe import Recipe
 
 
@@ -29,6 +29,8 @@ class Planned:
         recipe: the recipe to run, filled in.
         hyper: the tuned values.
         position: where they lie in their spaces.
+        bar: pairs of a step and the metric that the run must not fall behind there, or it is given
+            up (`thalweg.race.pruning`).
     """
 
     run_id: str
@@ -40,6 +42,7 @@ class Planned:
     recipe: str
     hyper: dict[str, Any]
     position: dict[str, float]
+    bar: list[list[float]] = field(default_factory=list)
 
 
 def run_seed(seed: int, *stream: str | int) -> int:
@@ -59,11 +62,13 @@ def plan_trials(
     seed: int,
     study: int | None = None,
     centres: Mapping[str, float] | None = None,
+    searcher: str = QUASI_RANDOM,
 ) -> list[Planned]:
     """Return the tuning runs, round by round over the entrants, a hidden baseline first.
 
     All share one run seed, so that every trial of every entrant starts from the same weights and
-    sees the same batches.
+    sees the same batches. With a searcher that looks back, where a trial looks is not known yet:
+    its recipe is the entrant's, and `placed` fills it in when the trials before it are done.
 
     Args:
         entrants: who tunes.
@@ -74,6 +79,7 @@ def plan_trials(
             are numbered after those of the studies before it.
         centres: around which position each entrant looks for its learning rate, by name, in a
             widened round (`thalweg.race.search.widened_trials`).
+        searcher: what proposes the trials, without studies and centres.
     """
     if study is None:
         shared, points, before = run_seed(seed, "tune"), seed, 0
@@ -88,7 +94,7 @@ def plan_trials(
         recipe = Recipe.parse(entrant.recipe)
         centre = (centres or {}).get(entrant.name)
         if centre is None:
-            found = search_trials(recipe.space(), trials, points)
+            found = _points(recipe.space(), trials, points, searcher)
         else:
             found = widened_trials(recipe.space(), trials, points, centre)
         for trial, point in enumerate(found):
@@ -105,6 +111,54 @@ def plan_trials(
             )
             planned.append((trial, run))
     return [run for _, run in sorted(planned, key=lambda pair: pair[0])]
+
+
+def placed(
+    run: Planned,
+    searcher: str,
+    trials: int,
+    seed: int,
+    rows: Sequence[RunRow],
+    higher_is_better: bool,
+) -> Planned:
+    """Return a tuning run that knows where to look.
+
+    Args:
+        run: as `plan_trials` has it.
+        searcher: the race's.
+        trials: of each entrant.
+        seed: the race's.
+        rows: of the trials of the same entrant and phase before this one, in order.
+        higher_is_better: the metric's direction.
+    """
+    recipe = Recipe.parse(run.recipe)
+    space = recipe.space()
+    if not space or not looks_back(searcher):
+        return run
+    point = next_trial(searcher, space, trials, seed, rows, higher_is_better)
+    if point is None:  # it gives up early, but everyone has the same number of trials
+        point = search_trials(space, trials, seed)[run.trial]
+    filled = str(recipe.filled(point.hyper))
+    return replace(run, recipe=filled, hyper=point.hyper, position=point.position)
+
+
+def _points(space: Mapping[str, Space], number: int, seed: int, searcher: str) -> list[Trial]:
+    """Return where trials look, as far as that is known before any result."""
+    if searcher == QUASI_RANDOM or not space:
+        return search_trials(space, number, seed)
+    if looks_back(searcher):
+        return [Trial({}, {})] * number
+    found: list[Trial] = []
+    while len(found) < number:
+        rows = [
+            RunRow("", "", "", "tune", i, 0, "diverged", 0, hyper=one.hyper, position=one.position)
+            for i, one in enumerate(found)
+        ]
+        point = next_trial(searcher, space, number, seed, rows, higher_is_better=False)
+        if point is None:  # a grid may be smaller
+            break
+        found.append(point)
+    return found
 
 
 def plan_finals(

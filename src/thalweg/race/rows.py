@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from thalweg.train.result import Point as CurvePoint
-from thalweg.train.result import Status
 
 __all__ = ["COLUMNS", "TIME_COLUMNS", "CurvePoint", "Phase", "RunRow", "Status", "best_trial"]
 
 Phase = Literal["target", "tune", "final"]
+Status = Literal["ok", "diverged", "failed", "pruned"]
 
 COLUMNS = (
     "entrant",
@@ -49,9 +49,10 @@ class RunRow:
             trial of the hidden baseline that sets the target; not in `results.csv`).
         trial: the trial, from 0; a final run names the trial that it repeats.
         seed: the seed of the run; ``fit(workload, recipe, steps=..., seed=seed)`` repeats it.
-        status: ``ok``, ``diverged`` (loss or metric became NaN or infinite) or ``failed`` (an
-            exception; see ``error``).
-        steps: updates done; fewer than planned after a divergence, 0 if the run never started.
+        status: ``ok``, ``diverged`` (loss or metric became NaN or infinite), ``failed`` (an
+            exception; see ``error``) or ``pruned`` (given up; see `thalweg.race.pruning`).
+        steps: updates done; fewer than planned after a divergence or when the run was given up, 0
+            if it never started.
         steps_to_target: first step of the evaluation grid at which the target was met, or None.
         seconds_to_target: training seconds up to there, or None.
         best_metric: best metric on the evaluation grid, or None if nothing was evaluated.
@@ -61,7 +62,7 @@ class RunRow:
         state_bytes: size of the optimiser's state in bytes, or None.
         hyper: the tuned values by ``slug.parameter``.
         position: where each tuned value lies in its space, as ``u`` of [0, 1).
-        error: the message of a run that failed or diverged, else None.
+        error: why a run failed, diverged or was given up, else None.
         seconds: training seconds in all, or None.
         wall_seconds: wall time of the whole run, evaluation included, or None.
         cpu_seconds: processor time of the whole run over all threads, or None.
@@ -108,8 +109,8 @@ def best_trial(rows: Sequence[RunRow], higher_is_better: bool) -> RunRow | None:
     """Return the best trial: best *final* metric, the earlier trial where two are equal.
 
     The final metric and not the best along the way, because a final run is judged by its end as
-    well and because the best of many noisy evaluations rewards the noise. A trial that diverged
-    or failed never wins; None if all did.
+    well and because the best of many noisy evaluations rewards the noise. A trial that diverged,
+    failed or was given up never wins; None if all did.
     """
     finished = [row for row in rows if row.finished]
     sign = -1.0 if higher_is_better else 1.0

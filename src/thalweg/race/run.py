@@ -22,7 +22,7 @@ from thalweg.race.pool import Pool, Scale
 from thalweg.race.results import write_results, write_verdict
 from thalweg.race.rows import RunRow, Status
 from thalweg.race.runner import Recorder, Runner, Tell
-from thalweg.race.search import described
+from thalweg.race.search import QUASI_RANDOM, check_searcher, described
 from thalweg.race.stages import final_batches, foreseen, repeated, tuning_batches
 from thalweg.race.standings import Verdict
 from thalweg.race.store import Store
@@ -42,11 +42,12 @@ def run_race(
 ) -> Verdict:
     """Run a race, or continue one, to its end.
 
-    Every entrant gets the same number of trials at quasi-random points of its own search space,
-    all with one seed: the same initial weights, the same batches, the same steps. Its best trial
-    (best *final* metric; a trial that diverged or failed never wins) is run again under fresh
-    seeds, the same ones for all entrants. So it is in the ruleset ``budget``;
-    `thalweg.race.ruleset` has the others, `thalweg.race.stages` the order of the runs.
+    Every entrant gets the same number of trials at quasi-random points of its own search space, or
+    where another searcher looks after the entrant's own trials. All have one seed: the same
+    initial weights, the same batches, the same steps. Its best trial (best *final* metric; a trial
+    that diverged, failed or was given up never wins) is run again under fresh seeds, the same ones
+    for all entrants. So it is in the ruleset ``budget``; `thalweg.race.ruleset` has the others,
+    `thalweg.race.stages` the order of the runs.
 
     Runs are recorded one by one in ``race.sqlite``, so the same call continues after any
     interruption and ends with the same numbers; a run that takes longer than a minute also leaves
@@ -103,6 +104,12 @@ def prepare(config: RaceConfig) -> tuple[Workload, tuple[Entrant, ...]]:
     settings = config.settings(workload)
     check(workload, settings.device)
     entrants = tuple(Entrant(one.name, str(Recipe.parse(one.recipe))) for one in config.entrants)
+    baseline, extra = baseline_of(entrants)
+    hidden = [baseline] if extra and given_target(config.target, workload) is None else []
+    if config.searcher != QUASI_RANDOM:
+        trials = config.resolved(workload)["trials"]
+        for one in (*entrants, *hidden):
+            check_searcher(config.searcher, space_of(one), trials, config.seed)
     for entrant in entrants:
         first = next(run for run in plan_trials([entrant], None, 1, config.seed))
         with GlobalStream(derive_seed(0, "check"), settings.device):

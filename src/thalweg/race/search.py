@@ -1,16 +1,20 @@
-"""Where each trial looks: quasi-random points of a search space."""
+"""Where each trial looks: quasi-random points of a search space, or what a searcher proposes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from scipy.stats import qmc
-
-from thalweg.core.seeds import derive_seed
+from thalweg.core.errors import UsageError
 from thalweg.core.space import Log, Space
+from thalweg.race.rows import RunRow
+from thalweg.tune import Searcher, SearchSpace, Study, named
+from thalweg.tune import Trial as Told
+from thalweg.tune.plain import halton
+
+QUASI_RANDOM = "quasi-random"
+"""The searcher of a race that names no other."""
 
 EDGE = 0.1
 """A best learning rate in the outer tenth of its range, at either end, lies at an edge."""
@@ -50,8 +54,7 @@ def trials(space: Mapping[str, Space], number: int, seed: int) -> list[Trial]:
     """
     if not space:
         return [Trial({}, {})]
-    scrambling = np.random.default_rng(derive_seed(seed, "search"))
-    points = qmc.Halton(len(space), scramble=True, rng=scrambling).random(number)
+    points = halton(len(space), number, seed)
     positions = [dict(zip(space, map(float, point), strict=True)) for point in points]
     return [
         Trial(position, {key: space[key].at(u) for key, u in position.items()})
@@ -82,6 +85,83 @@ def widened_trials(
                 position[key] = centre + WINDOW * (u - 0.5)
         found.append(Trial(position, {key: space[key].at(u) for key, u in position.items()}))
     return found
+
+
+def searcher_of(name: str) -> Searcher:
+    """Return a searcher that can propose the trials of a race.
+
+    Args:
+        name: as `thalweg.tune.named` takes it.
+
+    Raises:
+        UsageError: there is none of that name, or its trials have different lengths.
+    """
+    chosen = named(name)
+    if chosen.fidelity:
+        raise UsageError(
+            f'the searcher "{name}" gives trials different lengths, and all runs of a race are '
+            "equally long; race with another one, such as gp-ei or tpe, or tune each recipe with "
+            f'it: thalweg tune TASK RECIPE --searcher "{name}"'
+        )
+    return chosen
+
+
+def check_searcher(name: str, space: Mapping[str, Space], number: int, seed: int) -> None:
+    """Check that a searcher can propose the trials of an entrant.
+
+    Raises:
+        UsageError: as `searcher_of`, or it cannot search that space in so many trials.
+    """
+    chosen = searcher_of(name)
+    if space:
+        chosen.check(Study(SearchSpace(space), (), seed, number))
+
+
+def looks_back(name: str) -> bool:
+    """Return whether the trials of a searcher wait for the results of those before them."""
+    return name != QUASI_RANDOM and named(name).looks_back
+
+
+def next_trial(
+    name: str,
+    space: Mapping[str, Space],
+    number: int,
+    seed: int,
+    rows: Sequence[RunRow],
+    higher_is_better: bool,
+) -> Trial | None:
+    """Return the trial that a searcher proposes after an entrant's first trials, if any.
+
+    It depends on the seed, the space and the entrant's own rows alone. A trial that diverged,
+    failed or was given up has no result, which searchers take for worse than the worst.
+
+    Args:
+        name: of the searcher, as `thalweg.tune.named` takes it.
+        space: ``slug.parameter`` -> space, not empty.
+        number: how many trials there will be in all.
+        seed: the seed of the race.
+        rows: the rows of the trials before this one, in order.
+        higher_is_better: the metric's direction.
+    """
+    sign = -1.0 if higher_is_better else 1.0
+    told = [
+        Told(
+            number=i,
+            position=row.position,
+            values=row.hyper,
+            budget=1.0,
+            parent=None,
+            status="ok" if row.finished else "diverged",
+            loss=sign * row.final_metric if row.finished and row.final_metric is not None else None,
+            reached=1.0,
+        )
+        for i, row in enumerate(rows)
+    ]
+    whole = SearchSpace(space)
+    proposal = named(name).propose(Study(whole, tuple(told), seed, number))
+    if proposal is None:
+        return None
+    return Trial(proposal.position, whole.values(proposal.position))
 
 
 def described(space: Mapping[str, Space], wider: bool = False) -> dict[str, Any]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from thalweg.race.decisions import Decision, decide
 from thalweg.race.entrants import Entrant
-from thalweg.race.plan import Planned, plan_finals, plan_trials, space_of
+from thalweg.race.plan import Planned, placed, plan_finals, plan_trials, space_of
+from thalweg.race.pruning import bar
 from thalweg.race.rows import RunRow, best_trial
 from thalweg.race.ruleset import RULESETS
 from thalweg.race.score import Scores, as_scores
-from thalweg.race.search import described, edge
+from thalweg.race.search import QUASI_RANDOM, described, edge, looks_back
 from thalweg.race.sequential import looks
 from thalweg.race.store import Store
 
@@ -34,7 +36,11 @@ def tuning_batches(
     The last quarter of the trials, if there are four or more, is a round of its own: if the best
     learning rate of any entrant so far lies at an edge of its range, the ranges of all are widened
     by the same share at both ends, and everyone looks around its own best learning rate, through
-    a window of the same share of its range. Nobody gets a trial more than the others.
+    a window of the same share of its range. Nobody gets a trial more than the others. With a
+    searcher other than quasi-random no range is widened; edges are only told of.
+
+    With a searcher that looks back, or where trials are given up, a batch is one round: one trial
+    of each entrant, which depends on the rounds before it alone.
 
     Args:
         store: where the runs are recorded.
@@ -49,13 +55,14 @@ def tuning_batches(
         yield from _while_it_lasts(store, planned)
     else:
         trials = config["trials"]
-        first = trials - math.floor(LAST_ROUND * trials)
-        yield [run for run in planned if run.number < first]
+        widens = _searcher(store) == QUASI_RANDOM
+        first = trials - math.floor(LAST_ROUND * trials) if widens else trials
+        yield from _rounds(store, [run for run in planned if run.number < first])
         if first < trials:
             centres = _centres(store, entrants, hidden, first)
             if centres:
                 planned = plan_trials(entrants, hidden, trials, config["seed"], centres=centres)
-            yield [run for run in planned if run.number >= first]
+            yield from _rounds(store, [run for run in planned if run.number >= first])
 
 
 def final_batches(store: Store, entrants: Sequence[Entrant]) -> Iterator[list[Planned]]:
@@ -146,7 +153,30 @@ def _all_trials(store: Store, entrants: Sequence[Entrant], hidden: Entrant | Non
         ]
     if name == "self":
         return plan_trials([], hidden, RULESETS["budget"].trials, seed)
-    return plan_trials(entrants, hidden, trials, seed)
+    return plan_trials(entrants, hidden, trials, seed, searcher=_searcher(store))
+
+
+def _searcher(store: Store) -> str:
+    return store.config().get("searcher", QUASI_RANDOM)  # races of before there were others
+
+
+def _rounds(store: Store, planned: list[Planned]) -> Iterator[list[Planned]]:
+    """Yield runs at once, or a round at a time if it depends on those before it."""
+    if not store.config().get("prune") and not looks_back(_searcher(store)):
+        yield planned
+        return
+    for _, group in itertools.groupby(planned, key=lambda run: run.number):
+        yield [_ready(store, run) for run in group]
+
+
+def _ready(store: Store, run: Planned) -> Planned:
+    """Return a run of the next round, with its place and its bar."""
+    config, higher = store.config(), store.workload()["higher_is_better"]
+    rows = [row for row in store.runs(run.phase, run.entrant) if row.trial < run.trial]
+    run = placed(run, _searcher(store), config["trials"], config["seed"], rows, higher)
+    if config.get("prune") and run.phase == "tune" and best_trial(rows, higher):
+        run = replace(run, bar=[[*point] for point in bar(store, run.trial).items()])
+    return run
 
 
 def _centres(
@@ -180,7 +210,7 @@ def _while_it_lasts(store: Store, planned: Sequence[Planned]) -> Iterator[list[P
             rows = store.runs(run.phase, run.entrant)
             spent = math.fsum(row.seconds or 0.0 for row in rows if row.trial < run.trial)
             if spent < seconds:
-                batch.append(run)
+                batch.append(_ready(store, run))
         if not batch:
             return
         yield batch

@@ -77,7 +77,8 @@ class Standing:
         peak_bytes: median over final runs.
         state_bytes: median over final runs.
         error: the first error message among its runs, or None.
-        best_of: its expected result with fewer trials (`thalweg.race.best_of`); empty under 2.
+        best_of: its expected result with fewer trials (`thalweg.race.best_of`); empty under 2,
+            and where trials depend on each other or are given up.
     """
 
     entrant: str

@@ -142,9 +142,9 @@ class Store:
         Keys: ``workload`` (name or path), ``workload_sha256`` (of a task file, else None),
         ``entrants`` (list of ``{"name", "recipe"}``, the recipe as given, in canonical text),
         ``trials``, ``seeds`` (the least), ``seeds_most`` (None if there are no more), ``steps``,
-        ``ruleset``, ``budget_seconds`` (else None), ``seed``, ``target`` (the user's, else None),
-        ``evaluate_every``, ``device``, ``precision``, ``threads``, ``thalweg`` and ``torch``
-        (versions).
+        ``ruleset``, ``budget_seconds`` (else None), ``searcher``, ``prune``,
+        ``seed``, ``target`` (the user's, else None), ``evaluate_every``, ``device``, ``precision``,
+        ``threads``, ``thalweg`` and ``torch`` (versions).
         """
         return self._get("config")
 

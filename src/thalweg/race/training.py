@@ -17,6 +17,7 @@ from thalweg import train
 from thalweg.core.errors import UsageError
 from thalweg.core.files import write_atomically
 from thalweg.race.plan import Planned
+from thalweg.race.pruning import Pruner
 from thalweg.race.rows import CurvePoint
 from thalweg.workload import Workload
 
@@ -63,6 +64,8 @@ def train_run(
 ) -> Trained:
     """Train a run; an exception in it is an outcome with the status ``failed``.
 
+    A run with a bar that falls behind it is ``pruned``.
+
     Args:
         workload: what is trained.
         config: the race's settings, as `Store.config` has them.
@@ -73,16 +76,19 @@ def train_run(
         callbacks: listen.
         fit: trains; as `thalweg.train.fit`.
     """
+    pruner = Pruner(run.bar, workload.higher_is_better)
     wall, processor = time.perf_counter(), time.process_time()
     outcome: dict[str, Any]
     curve: list[CurvePoint] = []
     weights: dict[str, Tensor] = {}
     try:
-        result = _from_checkpoint(workload, config, run, folder, seconds, callbacks, fit)
+        result = _from_checkpoint(workload, config, run, folder, seconds, (*callbacks, pruner), fit)
     except Exception as error:
         outcome = {"status": "failed", "steps": 0, "error": f"{type(error).__name__}: {error}"}
     else:
         outcome = {name: getattr(result, name) for name in _MEASURED}
+        if pruner.reason is not None:
+            outcome |= {"status": "pruned", "error": pruner.reason}
         curve = result.curve
         weights = result.weights if run.phase == "final" else {}
     outcome["wall_seconds"] = time.perf_counter() - wall

@@ -19,7 +19,7 @@ from thalweg.race.decisions import Decision
 from thalweg.race.entrants import Entrant
 from thalweg.race.machine import contention
 from thalweg.race.rows import RunRow, best_trial
-from thalweg.race.search import edge
+from thalweg.race.search import QUASI_RANDOM, edge, looks_back
 from thalweg.race.sentences import tell
 from thalweg.race.sequential import LAST
 from thalweg.race.stages import decision, final_batches, final_scores
@@ -138,7 +138,9 @@ def _worst(trials: Sequence[Sequence[RunRow]], higher: bool) -> float | None:
 def _best_of(
     rows: Sequence[RunRow], higher: bool, worst: float | None, config: Mapping[str, Any]
 ) -> tuple[BestOf, ...]:
-    if worst is None or len(rows) < 2:
+    # The estimate needs trials that are alike, and a result of each.
+    alike = not looks_back(config.get("searcher", QUASI_RANDOM)) and not config.get("prune")
+    if worst is None or len(rows) < 2 or not alike:
         return ()
     sign = 1.0 if higher else -1.0
     values = [sign * float((row.final_metric or 0) if row.finished else worst) for row in rows]
@@ -180,7 +182,9 @@ def _facts(
         "hyper": best.hyper if best else {},
         "edge": edge(best.position, widened) if best else None,
         "trials": len(trials),
-        "trials_diverged": sum(row.status != "failed" and not row.finished for row in trials),
+        "trials_diverged": sum(
+            row.status not in ("failed", "pruned") and not row.finished for row in trials
+        ),
         "trials_failed": sum(row.status == "failed" for row in trials),
         "trials_at_target": sum(row.steps_to_target is not None for row in trials),
         "median_trial": median(tuned) if tuned else None,
@@ -190,7 +194,9 @@ def _facts(
         "seconds_per_step": _median(row.seconds_per_step for row in finals),
         "peak_bytes": _median(row.peak_bytes for row in finals),
         "state_bytes": _median(row.state_bytes for row in finals),
-        "error": next((row.error for row in (*trials, *finals) if row.error), None),
+        "error": next(
+            (row.error for row in (*trials, *finals) if row.error and row.status != "pruned"), None
+        ),
     }
 
 

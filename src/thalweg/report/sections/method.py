@@ -5,6 +5,7 @@ from statistics import mean
 from typing import Any
 
 from thalweg.race.ruleset import ruleset
+from thalweg.race.search import QUASI_RANDOM
 from thalweg.race.standings import METHOD
 from thalweg.report import look
 from thalweg.report.facts import Entrant, Race
@@ -15,7 +16,9 @@ GLOSSARY = (
     (
         "Trial",
         "A whole run with one set of hyper-parameters. All entrants get the same budget of them, "
-        "at quasi-random points of their search spaces, and see the same data in the same order.",
+        "proposed by one searcher, and see the same data in the same order. Quasi-random points "
+        "are the default; only with them are the ranges widened for everyone if a best learning "
+        "rate lies at an edge.",
     ),
     ("Final run", "The best trial again, under a fresh seed. Only final runs are ranked."),
     (
@@ -29,6 +32,11 @@ GLOSSARY = (
         "runs; half a win for equal ones. 0.5 is a coin toss.",
     ),
     ("Tie", "Two entrants that the data do not tell apart. It does not say that they are equal."),
+    (
+        "Given up",
+        "A trial that was worse, at some evaluation after the first quarter, than the best trial "
+        "so far of every entrant was there. Only if asked for, and by one bar for all.",
+    ),
     ("Diverged", "The loss or the metric became infinite or not a number; the run stopped there."),
     (
         "Steps and time to target",
@@ -80,6 +88,10 @@ def _command(race: Race) -> str:
         words += ["--budget", f"{config['budget_seconds']:g}s"]
     elif rules != "self":
         words += ["--trials", str(config["trials"])]
+    if config.get("searcher", QUASI_RANDOM) != QUASI_RANDOM:
+        words += ["--searcher", config["searcher"]]
+    if config.get("prune"):
+        words.append("--prune")
     most = f"..{config['seeds_most']}" if config.get("seeds_most") else ""
     words += ["--seeds", f"{config['seeds']}{most}"]
     # Runs of the ruleset self are longer than what was asked for.

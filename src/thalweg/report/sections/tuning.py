@@ -90,7 +90,7 @@ def _figure(
     if broken:
         layout["annotations"] = [
             {
-                "text": "diverged or failed",
+                "text": "did not finish",
                 "xref": "paper",
                 "x": 1,
                 "xanchor": "right",
@@ -202,6 +202,9 @@ def _facts(entrant: Entrant, race: Race, key: str | None) -> str:
     broken = standing.trials_diverged + standing.trials_failed
     if broken:
         parts.append(f"{broken} of {standing.trials} did not finish")
+    given_up = sum(row.status == "pruned" for row in entrant.trials)
+    if given_up:
+        parts.append(f"{given_up} of {standing.trials} given up")
     return "; ".join(parts) + "."
 
 
