@@ -109,7 +109,7 @@ class Sophia(
             _, gradients = evaluations.graph()
             probes = Probes(self, self.common("seed"), "sophia", step).normals()
             products = hessian_product(gradients, params, probes)
-            estimate = [z * hz for z, hz in zip(probes, products, strict=True)]
+            estimate = list(map(torch.mul, probes, products))
         else:
             loss, outputs = evaluations.outputs()
             gradients = _gradients(loss, params)
