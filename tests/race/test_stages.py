@@ -14,6 +14,7 @@ from thalweg.race import events
 from thalweg.race.ruleset import parse_budget, trials_within
 from thalweg.race.run import run_race
 from thalweg.race.search import WIDER, described, edge, trials, widened_trials
+from thalweg.race.stages import open_ended, places
 from thalweg.race.store import Store
 from thalweg.race.verdict import judge
 
@@ -264,3 +265,55 @@ def test_without_an_edge_nothing_is_widened(config):
         assert store.widened() is None
     space = {"adamw.lr": LR, "adamw.weight_decay": Log(1e-3, 1.0)}
     assert points == [one.position for one in trials(space, 8, asked.seed)]
+
+
+RULES = {
+    "budget": {},
+    "a given target": {"target": 0.5},
+    "the baseline is an entrant": {"entrants": ("adamw + warmup(0.05) + cosine", "sgd", NEAR)},
+    "external": {"ruleset": "external"},
+    "self": {"ruleset": "self", "trials": None},
+    "speedrun": {"ruleset": "speedrun"},
+    "steps": {"trials": None, "budget": "70steps"},
+    "seconds": {"trials": None, "budget": "4s"},
+    "sequential": {"seeds": "3..6"},
+}
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_runs_are_told_by_phase_and_entrant(config, rules):
+    """From the start, the runs told are those that come, or the least of them."""
+    settings = dict(RULES[rules])
+    asked = config(*settings.pop("entrants", ("lion", "sgd", NEAR)), **settings)
+    told = []
+
+    def found(store, *begun):
+        return {
+            f"{phase}-{whose[phase].index(name):02d}-{number:03d}"
+            for phase, some in places(store, begun).items()
+            for name, numbers in some.items()
+            for number in numbers
+        }
+
+    names = [one.name for one in asked.entrants]
+    whose = {"target": ["(baseline)"], "tune": names, "final": names}
+
+    def tell(event):
+        if isinstance(event, events.RunStarted):
+            with Store.open(asked.out) as store:
+                told.append((found(store), found(store, event.run_id), open_ended(store)))
+
+    def fit(*arguments, **settings):
+        result = noisy()(*arguments, **settings)
+        return dataclasses.replace(result, seconds=1.0 if "lion" in arguments[1] else 2.5)
+
+    run_race(asked, tell, fit)
+    with Store.open(asked.out) as store:
+        end = {row.run_id for row in store.runs()}
+        assert found(store) == end
+        assert not open_ended(store)
+    grows = rules in ("seconds", "sequential")
+    assert {is_open for _, _, is_open in told} == {grows}
+    assert all(count <= with_begun <= end for count, with_begun, _ in told)
+    assert all(count == end for count, _, _ in told) == (not grows)
+    assert told[-1][1] == end

@@ -9,22 +9,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thalweg import train
-from thalweg.race.entrants import Entrant
-from thalweg.race.plan import Planned, space_of
+from thalweg.race.plan import Planned
 from thalweg.race.rows import CurvePoint, Phase
-from thalweg.race.store import Store
-from thalweg.race.target import baseline_of
 
 FOLDER = "live"
+_RUN_ID = re.compile(r"(target|tune|final)-\d{2,3}-\d{3,4}")
 SECONDS = 1.0
 """How long a file may lag behind its run."""
 
@@ -147,24 +145,8 @@ def read_live(folder: Path) -> list[LiveRun]:
             if file.is_symlink() or not file.is_file():
                 continue
             facts = json.loads(file.read_text())
+            if not _RUN_ID.fullmatch(facts["run_id"]):
+                continue
             curve = tuple(CurvePoint(*point) for point in facts.pop("curve"))
             found.append(LiveRun(**facts, curve=curve))
     return found
-
-
-def planned(store: Store) -> dict[str, Counter[str]]:
-    """Return how many runs each entrant has in each phase: phase -> entrant -> runs.
-
-    A hidden baseline that sets the target is under ``target``.
-    """
-    config, spaces = store.config(), store.spaces()
-    entrants = [Entrant(one["name"], one["recipe"]) for one in config["entrants"]]
-    counts = {
-        "target": Counter(),
-        "tune": Counter({e.name: config["trials"] if spaces[e.name] else 1 for e in entrants}),
-        "final": Counter({e.name: config["seeds"] for e in entrants}),
-    }
-    baseline, hidden = baseline_of(entrants)
-    if hidden and (store.target() or {}).get("source") not in ("user", "workload"):
-        counts["target"][baseline.name] = config["trials"] if space_of(baseline) else 1
-    return counts

@@ -23,10 +23,17 @@ from thalweg.race.results import write_results, write_verdict
 from thalweg.race.rows import RunRow, Status
 from thalweg.race.runner import Recorder, Runner, Tell
 from thalweg.race.search import QUASI_RANDOM, check_searcher, described
-from thalweg.race.stages import final_batches, foreseen, repeated, tuning_batches
+from thalweg.race.stages import (
+    final_batches,
+    foreseen,
+    hidden_of,
+    repeated,
+    target_baseline,
+    tuning_batches,
+)
 from thalweg.race.standings import Verdict
 from thalweg.race.store import Store
-from thalweg.race.target import baseline_of, given_target, hidden_baseline, reached_by_baseline
+from thalweg.race.target import given_target, reached_by_baseline
 from thalweg.race.training import Fit
 from thalweg.race.verdict import judge
 from thalweg.recipe import Recipe
@@ -136,10 +143,7 @@ def _race(
         store.set_facts(machine=machine.facts(resolved["device"], resolved["threads"]))
     if (given := given_target(config.target, workload)) is not None and store.target() is None:
         store.set_target(given, {})
-    baseline, extra = baseline_of(entrants)
-    if resolved.get("ruleset") == "self":  # nobody else is tuned
-        baseline, extra = hidden_baseline(), True
-    hidden = baseline if extra and given is None else None
+    hidden = hidden_of(store, entrants)
     names = tuple(one.name for one in entrants)
     recorded = store.runs()
     known = {row.run_id for row in recorded}
@@ -174,7 +178,7 @@ def _race(
         for batch in tuning_batches(store, entrants, hidden):
             runner.train_all(missing(batch))
         if store.target() is None:
-            target = reached_by_baseline(store, baseline, extra)
+            target = reached_by_baseline(store, *target_baseline(store, entrants))
             reached = {
                 row.run_id: first_reached(store.curve(row.run_id), workload, target["value"])
                 for row in store.runs()

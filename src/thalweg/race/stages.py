@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from thalweg.race.score import Scores, as_scores
 from thalweg.race.search import QUASI_RANDOM, described, edge, looks_back
 from thalweg.race.sequential import looks
 from thalweg.race.store import Store
+from thalweg.race.target import baseline_of, hidden_baseline
 
 LAST_ROUND = 0.25
 """The share of the trials that look through widened ranges if a best one lies at an edge."""
@@ -95,6 +96,56 @@ def foreseen(store: Store, entrants: Sequence[Entrant], hidden: Entrant | None) 
     return trials + plan_finals(
         entrants, lambda name, number: None, range(config["seeds"]), config["seed"]
     )
+
+
+def places(store: Store, begun: Iterable[str] = ()) -> dict[str, dict[str, list[int]]]:
+    """Return the numbers of each entrant's runs in each phase: phase -> entrant -> numbers.
+
+    Those are the runs that are foreseen, and those beyond that are recorded or begun: a budget in
+    seconds and a range of seeds add runs while the race goes on (see `open_ended`). A hidden
+    baseline that sets the target is under ``target``. An entrant without runs has an empty list.
+
+    Args:
+        store: of the race.
+        begun: ids of runs that were begun and are not recorded yet.
+    """
+    entrants = [Entrant(one["name"], one["recipe"]) for one in store.config()["entrants"]]
+    hidden = hidden_of(store, entrants)
+    ids = {run.run_id for run in foreseen(store, entrants, hidden)}
+    whose = {"target": [hidden] if hidden else [], "tune": entrants, "final": entrants}
+    found: dict[str, dict[str, list[int]]] = {
+        phase: {one.name: [] for one in some} for phase, some in whose.items()
+    }
+    for run_id in ids.union((row.run_id for row in store.runs()), begun):
+        phase, index, number = run_id.split("-")
+        for one in whose[phase][int(index) : int(index) + 1]:
+            found[phase][one.name].append(int(number))
+    return {
+        phase: {name: sorted(numbers) for name, numbers in of.items()}
+        for phase, of in found.items()
+    }
+
+
+def open_ended(store: Store) -> bool:
+    """Return whether more runs may come than are foreseen."""
+    config = store.config()
+    more = config.get("budget_seconds") or config.get("seeds_most")
+    return bool(more) and not store.finished()
+
+
+def hidden_of(store: Store, entrants: Sequence[Entrant]) -> Entrant | None:
+    """Return the baseline if it runs for the target alone, else None."""
+    if (store.target() or {}).get("source") in ("user", "workload"):
+        return None
+    baseline, hidden = target_baseline(store, entrants)
+    return baseline if hidden else None
+
+
+def target_baseline(store: Store, entrants: Sequence[Entrant]) -> tuple[Entrant, bool]:
+    """Return whose trials set the target if none is given, and whether it is no entrant."""
+    if store.config().get("ruleset") == "self":  # nobody else is tuned
+        return hidden_baseline(), True
+    return baseline_of(entrants)
 
 
 def planned_looks(store: Store) -> list[int]:

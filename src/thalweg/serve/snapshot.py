@@ -12,8 +12,9 @@ from statistics import fmean, median
 from typing import Any
 
 from thalweg.race.events import Clock
-from thalweg.race.live import LiveRun, planned, read_live
+from thalweg.race.live import LiveRun, read_live
 from thalweg.race.rows import RunRow, best_trial
+from thalweg.race.stages import open_ended, places
 from thalweg.race.store import Store
 from thalweg.report import look
 from thalweg.report.labels import short_labels
@@ -69,7 +70,8 @@ class _State:
         self._names = [entrant["name"] for entrant in self._config["entrants"]]
         recipes = [entrant["recipe"] for entrant in self._config["entrants"]]
         self._labels = dict(zip(self._names, short_labels(self._names, recipes), strict=True))
-        self._planned = planned(store)
+        self._places = places(store, [run.run_id for run in running])
+        self._at_least = "at least " if open_ended(store) else ""
         self._target = (store.target() or {}).get("value")
         self._trials = {name: self._of(name, "tune") for name in self._names}
         self._finals = {name: self._of(name, "final") for name in self._names}
@@ -88,7 +90,7 @@ class _State:
 
     def facts(self) -> dict[str, Any]:
         """Return what the templates say."""
-        total = sum(count for phase in self._planned.values() for count in phase.values())
+        total = sum(len(some) for phase in self._places.values() for some in phase.values())
         done = len(self._rows)
         board = self._board()
         heard = [run for run in self._running if self._now - run.heard < QUIET]
@@ -98,6 +100,7 @@ class _State:
             "higher": self._higher,
             "headline": self._headline(board),
             "lead": self._lead(total),
+            "finished": self._store.finished(),
             "done": done,
             "total": total,
             "share": 100 * self._share(total),
@@ -136,7 +139,9 @@ class _State:
 
     def _left(self) -> float | None:
         """Return the estimate of the seconds to the end, over all runs at once under way."""
-        pending: Counter[str] = sum(self._planned.values(), Counter())
+        pending = Counter[str]()
+        for phase in self._places.values():
+            pending.update({name: len(some) for name, some in phase.items()})
         pending.subtract(row.entrant for row in self._rows)
         clock = Clock(pending)
         for row in self._rows:
@@ -171,7 +176,7 @@ class _State:
             by = "Entrants are ordered by their best trial so far"
         return (
             f"{by}. Which differences are more than noise, the verdict tells when the last of "
-            f"{integer(total)} runs is done."
+            f"{self._at_least}{integer(total)} runs is done."
         )
 
     def _summary(self, done: int, total: int, heard: Sequence[LiveRun]) -> list[tuple[str, str]]:
@@ -179,7 +184,7 @@ class _State:
         left = self._left()
         target = "not set yet" if self._store.target() is None else number(self._target, 4)
         return [
-            ("Runs done", f"{integer(done)} of {integer(total)}"),
+            ("Runs done", f"{integer(done)} of {self._at_least}{integer(total)}"),
             ("Under way", integer(len(heard))),
             ("Left, estimated", "not known yet" if left is None else _rough(left)),
             ("Spent on runs", seconds(wall) if wall else "nothing yet"),
@@ -223,8 +228,8 @@ class _State:
                     "mean_note": f"{self._metric(min(ended))} to {self._metric(max(ended))}"
                     if len(ended) > 1
                     else "",
-                    "trials": f"{len(trials)} of {self._planned['tune'][name]}",
-                    "seeds": f"{len(finals)} of {self._planned['final'][name]}",
+                    "trials": f"{len(trials)} of {len(self._places['tune'][name])}",
+                    "seeds": f"{len(finals)} of {len(self._places['final'][name])}",
                     "broken": sum(not r.finished for r in [*trials, *finals]),
                     "step": seconds(median(times)) if times else NONE,
                 }
@@ -255,30 +260,28 @@ class _State:
 
     def _row(self, index: int, name: str) -> dict[str, Any]:
         best = self._best[name]
-        trials = self._cells("tune", name, self._trials[name], self._planned["tune"][name])
+        trials = self._cells("tune", name, self._trials[name])
         if best is not None:
-            trials[best.trial]["best"] = True
+            trials[self._places["tune"][name].index(best.trial)]["best"] = True
         return {
             "label": self._labels[name],
             "name": name,
             "swatch": look.swatch(index),
             "colour": look.colour_name(index),
             "trials": trials,
-            "seeds": self._cells("final", name, self._finals[name], self._planned["final"][name]),
+            "seeds": self._cells("final", name, self._finals[name]),
         }
 
     def _baseline(self) -> list[dict[str, Any]]:
-        name, count = next(iter(self._planned["target"].items()), ("", 0))
         rows = [row for row in self._rows if row.phase == "target"]
-        return self._cells("target", name, rows, count)
+        name = next(iter(self._places["target"]), None)
+        return [] if name is None else self._cells("target", name, rows)
 
-    def _cells(
-        self, phase: str, name: str, rows: Sequence[RunRow], count: int
-    ) -> list[dict[str, Any]]:
+    def _cells(self, phase: str, name: str, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
         by_place = {int(row.run_id.rsplit("-", 1)[1]): row for row in rows}
         under_way = {r.number: r for r in self._running if (r.phase, r.entrant) == (phase, name)}
         cells = []
-        for place in range(count):
+        for place in self._places[phase][name]:
             row, run = by_place.get(place), under_way.get(place)
             state, text = "queued", "waiting"
             if row is not None and row.finished:
