@@ -11,12 +11,14 @@ from thalweg.core.errors import UsageError
 from thalweg.race import Scale, events
 from thalweg.race import pool as pool_module
 from thalweg.race.fleet import make_fleet
+from thalweg.race.live import read_live
 from thalweg.race.machine import contention, host, worker_facts
 from thalweg.race.queue import Queue
 from thalweg.race.rows import RunRow
 from thalweg.race.run import run_race
 from thalweg.race.store import Store
-from thalweg.race.worker import WEIGHTS, attempt_folder, work
+from thalweg.race.worker import NAME_FILE, WEIGHTS, attempt_folder, work
+from thalweg.workload import load
 
 pytest.importorskip("optuna")
 
@@ -102,11 +104,67 @@ def test_two_workers_killed_give_the_results_of_one_process(config, tmp_path, re
     assert weights[0] == weights[1]
     left = {path.name for path in shared.out.iterdir()}
     assert not left & {"queue.sqlite", "queue.name", "checkpoints"}
+    assert read_live(shared.out) == []
     with Store.open(shared.out) as store:
-        assert store.running() == []
         workers = {row.worker for row in store.runs() if row.status != "diverged"}
         assert workers <= set(store.machine()["workers"])
         assert store.machine()["workers_at_once"] == 2
+
+
+def test_workers_log_where_one_process_does(by_hand, config, tmp_path, results):
+    pytest.importorskip("tensorboard")
+    told = {}
+    for name, scale in (("alone", None), ("shared", by_hand)):
+        race = config("adamw + linear", out=tmp_path / name, target=0.5, loggers=("tensorboard",))
+        run_race(race, scale=scale)
+        logs = race.out / "logs" / "tensorboard"
+        told[name] = {one.name: _scalars(one) for one in logs.iterdir()}
+        with Store.open(race.out) as store:
+            assert set(told[name]) == {row.run_id for row in store.runs()}
+    assert told["shared"] == told["alone"]
+    assert all(len(one["train/loss"]) == 20 for one in told["shared"].values())
+    assert results(tmp_path / "shared") == results(tmp_path / "alone")
+
+
+def _scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        tag: [(one.step, one.value) for one in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if "second" not in tag and "bytes" not in tag
+    }
+
+
+def test_a_worker_without_the_races_folder_says_that_it_logs_nothing(config, tmp_path):
+    name, said = "elsewhere", []
+    race = config("adamw")
+    facts = {
+        "config": race.resolved(load("quadratic")),
+        "folder": str(tmp_path / "not here"),
+        "loggers": ["tensorboard"],
+    }
+    queue = Queue.begin(str(tmp_path / "queue.sqlite"), name, facts)
+
+    def tell(text):
+        said.append(text)
+        queue.close()
+
+    assert work(str(tmp_path / "queue.sqlite"), name, tell=tell) == 0
+    assert "nothing is logged to tensorboard: the race's folder" in said[1]
+
+
+def test_a_worker_without_a_loggers_package_takes_no_run(config, tmp_path, monkeypatch):
+    race = config("adamw")
+    (tmp_path / NAME_FILE).write_text("it")
+    facts = {"config": race.resolved(load("quadratic")), "folder": str(tmp_path)}
+    queue = Queue.begin(str(tmp_path / "queue.sqlite"), "it", {**facts, "loggers": ["wandb"]})
+    queue.post(RUN)
+    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    with pytest.raises(UsageError, match=r"pip install 'thalweg\[wandb\]'"):
+        work(str(tmp_path / "queue.sqlite"), "it")
+    assert len(queue.open()[0]) == 1
 
 
 def test_a_head_that_stops_loses_nothing(by_hand, config, tmp_path, results):

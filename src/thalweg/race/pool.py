@@ -74,18 +74,19 @@ class Pool:
     Args:
         recorder: where results go.
         scale: how many workers, and where.
+        loggers: where workers log runs besides; names of `thalweg.log`.
     """
 
-    def __init__(self, recorder: Recorder, scale: Scale) -> None:
+    def __init__(self, recorder: Recorder, scale: Scale, loggers: Sequence[str] = ()) -> None:
         self._recorder = recorder
         self._scale = scale
+        self._loggers = list(loggers)
         self._queue: Queue | None = None
         self._fleet: Fleet | None = None
         self._alive: dict[int, tuple[list[Any], float]] = {}
         self._deaths: dict[str, int] = {}
         self._heart = 0.0
         self._begun: set[int] = set()
-        self._running: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +143,6 @@ class Pool:
                 self._heart = time.monotonic()
             if not ended:
                 time.sleep(POLL_SECONDS)
-        self._show([])
 
     def _start(self) -> tuple[Queue, Fleet]:
         if self._queue is not None and self._fleet is not None:
@@ -154,7 +154,8 @@ class Pool:
             write_atomically(name_file, uuid.uuid4().hex[:12])
         name = name_file.read_text()
         address = scale.storage or str(folder / FILE_NAME)
-        self._queue = Queue.begin(address, name, {"config": config, "folder": str(folder)})
+        facts = {"config": config, "folder": str(folder), "loggers": self._loggers}
+        self._queue = Queue.begin(address, name, facts)
         fleet = make_fleet(scale.workers, scale.cluster, folder, address, name, config["threads"])
         fleet.start()
         self._fleet = fleet
@@ -218,17 +219,6 @@ class Pool:
             if loss is not None and self._alive.get(ticket, (None,))[0] != claim.beat:
                 left = recorder.clock.seconds_left()
                 recorder.tell(events.RunStepped(run.run_id, step, steps, loss, left))
-        self._show(
-            [
-                {"run_id": claim.run.run_id, "worker": claim.worker.get("name")}
-                for claim in running.values()
-            ]
-        )
-
-    def _show(self, running: list[dict[str, Any]]) -> None:
-        if running != self._running:
-            self._running = running
-            self._recorder.store.set_facts(running=running)
 
     def _meet(self, worker: dict[str, Any]) -> None:
         facts = self._recorder.store.machine()

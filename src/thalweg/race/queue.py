@@ -70,7 +70,8 @@ class Queue:
         Args:
             address: as `thalweg.race.storage.open_storage` takes it.
             name: the race's name.
-            facts: what a worker has to know: ``config`` (as `Store.config`) and ``folder``.
+            facts: what a worker has to know: ``config`` (as `Store.config`), ``folder``, and
+                ``loggers`` (names of `thalweg.log`).
 
         Raises:
             UsageError: the storage does not answer.

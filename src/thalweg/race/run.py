@@ -171,7 +171,7 @@ def _race(
         return runs
 
     with (
-        Pool(recorder, scale)
+        Pool(recorder, scale, config.loggers)
         if not scale.alone
         else Runner(recorder, fit, config.loggers) as runner
     ):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from thalweg import log, train
+from thalweg import train
 from thalweg.race import events, machine
 from thalweg.race.live import LiveFile, forget
+from thalweg.race.logs import loggers_of
 from thalweg.race.plan import Planned
 from thalweg.race.results import write_results
 from thalweg.race.rows import CurvePoint, RunRow, Status
@@ -136,34 +136,20 @@ class Runner:
         recorder.begin(run)
         folder = recorder.store.folder / "checkpoints" / run.run_id
         progress = _Progress(run, recorder.clock, recorder.tell)
+        race, name = recorder.store.folder, recorder.workload.name
         trained = train_run(
             recorder.workload,
             self._config,
             run,
             folder,
             recorder.clock.run_seconds(run.entrant),
-            (progress, LiveFile(recorder.store.folder, run), *self._logs(run)),
+            (progress, LiveFile(race, run), *loggers_of(self._loggers, race, name, run)),
             self._fit,
         )
         progress.check()
         save_weights(trained.weights, recorder.store.weights(run.run_id))
         recorder.record(run, {**trained.outcome, "load": machine.load()}, trained.curve)
         shutil.rmtree(folder, ignore_errors=True)
-
-    def _logs(self, run: Planned) -> list[log.Logger]:
-        store = self._recorder.store
-        return log.make(
-            self._loggers,
-            folder=store.folder / "logs",
-            project=re.sub(r"[^\w.-]+", "-", f"thalweg-{self._recorder.workload.name}"),
-            name=run.run_id,
-            facts={
-                "entrant": run.entrant,
-                "recipe": run.recipe,
-                "phase": run.phase,
-                "trial": run.trial,
-            },
-        )
 
 
 class _Progress(train.Callback):

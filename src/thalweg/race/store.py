@@ -193,10 +193,6 @@ class Store:
         """Return whether every run of the race is done."""
         return self._get("finished", False)
 
-    def running(self) -> list[dict[str, Any]]:
-        """Return which runs workers have in hand: ``run_id`` and ``worker`` of each."""
-        return self._get("running", [])
-
     def pid(self) -> int | None:
         """Return the process that last worked on this race."""
         return self._get("pid", None)

@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
-from thalweg import train
+from thalweg import log, train
 from thalweg._version import __version__
 from thalweg.core.errors import UsageError
 from thalweg.race import events, machine
 from thalweg.race.config import file_digest
 from thalweg.race.live import LiveFile
+from thalweg.race.logs import FOLDER, loggers_of
 from thalweg.race.queue import Claim, Queue, patiently
 from thalweg.race.rows import RunRow
 from thalweg.race.training import Trained, save_weights, train_run
@@ -53,7 +54,7 @@ def work(
     that hears nothing of a worker for a minute gives its run to another, which continues from the
     last checkpoint if the workers see the race's folder at the same path; otherwise it starts
     over, with the same numbers. Workers that do not see the folder hand in results but not
-    weights, so the report draws no landscape of those runs.
+    weights, so the report draws no landscape of those runs, and log nothing.
 
     A worker goes home when the race is over, or after a quarter of an hour without a run or a sign
     of the race's own process.
@@ -70,7 +71,8 @@ def work(
 
     Raises:
         UsageError: the storage does not answer, there is no race, it was begun by another version
-            of Thalweg or torch, or its task file is not here or differs.
+            of Thalweg or torch, its task file is not here or differs, or a logger of the race
+            lacks its package here.
     """
     tell = tell or (lambda _: None)
     queue = Queue.join(address, name, wait)
@@ -78,6 +80,11 @@ def work(
     config, race = facts["config"], Path(facts["folder"])
     workload = _workload(config)
     tell(f"working for the race {queue.name} on {workload.name}")
+    loggers = facts.get("loggers", [])
+    if _sees(race, queue.name):
+        log.make(loggers, folder=race / FOLDER)  # what is missing is said before any run
+    elif loggers:
+        tell(f"nothing is logged to {', '.join(loggers)}: the race's folder {race} is not here")
     hands = _Hands(queue, orphaned or threading.Event())
     clock = events.Clock()
     done, heard, heart = 0, time.monotonic(), None
@@ -103,7 +110,8 @@ def work(
                 seconds = clock.run_seconds(claim.run.entrant)
                 callbacks: list[train.Callback] = [hands]
                 if _sees(race, queue.name):
-                    callbacks.append(LiveFile(race, claim.run))
+                    logged = loggers_of(loggers, race, workload.name, claim.run)
+                    callbacks += [LiveFile(race, claim.run), *logged]
                 try:
                     trained = train_run(workload, config, claim.run, folder, seconds, callbacks)
                 except _Lost:
