@@ -64,13 +64,13 @@ def recorded(folder):
         return len(store.runs())
 
 
-def under_way(folder, workers):
-    """Return whether one of the workers has a run in hand."""
+def at_work(folder, workers):
+    """Return which of the workers have a run in hand."""
     try:
         claims = Queue.join(str(folder)).open()[1].values()
     except UsageError:
-        return False
-    return any(claim.worker.get("pid") in workers for claim in claims)
+        return set()
+    return {claim.worker.get("pid") for claim in claims} & set(workers)
 
 
 def main(kills, steps, spread=10.0, seed=0):
@@ -81,6 +81,7 @@ def main(kills, steps, spread=10.0, seed=0):
         assert head(whole, 0, steps).wait() == 0
         print(f"undisturbed: {time.monotonic() - begun:.0f} s, {recorded(whole)} runs", flush=True)
         done = {"worker": 0, "head": 0}
+        busy = 0
         race = 0
         while sum(done.values()) < kills:
             race += 1
@@ -88,7 +89,7 @@ def main(kills, steps, spread=10.0, seed=0):
             process = head(folder, 2, steps)
             before = 0
             while process.poll() is None and sum(done.values()) < kills:
-                if not under_way(folder, children(process.pid)):
+                if not at_work(folder, children(process.pid)):
                     time.sleep(0.2)  # nobody works yet
                     continue
                 time.sleep(moments.uniform(0.0, spread))
@@ -97,8 +98,10 @@ def main(kills, steps, spread=10.0, seed=0):
                 if process.poll() is not None or not workers:
                     continue
                 victim = process.pid if kind == "head" else moments.choice(workers)
+                training = at_work(folder, workers)
                 os.kill(victim, signal.SIGKILL)
                 done[kind] += 1
+                busy += bool(training) if kind == "head" else victim in training
                 now = recorded(folder)
                 assert now >= before, "a recorded run was lost"
                 before = now
@@ -114,6 +117,7 @@ def main(kills, steps, spread=10.0, seed=0):
             assert not (folder / "queue.sqlite").exists()
         print(
             f"{done['worker']} workers and {done['head']} heads killed in {race} races, "
+            f"{busy} of them with runs under way, "
             f"{time.monotonic() - begun:.0f} s: nothing lost, results equal"
         )
 
