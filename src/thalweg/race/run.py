@@ -33,7 +33,7 @@ from thalweg.race.stages import (
 )
 from thalweg.race.standings import Verdict
 from thalweg.race.store import Store
-from thalweg.race.target import given_target, reached_by_baseline
+from thalweg.race.target import baseline_of, given_target, reached_by_baseline
 from thalweg.race.training import Fit
 from thalweg.race.verdict import judge
 from thalweg.recipe import Recipe
