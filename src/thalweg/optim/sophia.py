@@ -1,5 +1,6 @@
 """Sophia."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -109,7 +110,7 @@ class Sophia(
             _, gradients = evaluations.graph()
             probes = Probes(self, self.common("seed"), "sophia", step).normals()
             products = hessian_product(gradients, params, probes)
-            estimate = list(map(torch.mul, probes, products))
+            estimate: Iterable[Tensor] = map(torch.mul, probes, products)
         else:
             loss, outputs = evaluations.outputs()
             gradients = _gradients(loss, params)
