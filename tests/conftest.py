@@ -2,6 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("thalweg", deadline=None)
+settings.load_profile("thalweg")
 
 
 @pytest.fixture(scope="session", autouse=True)
