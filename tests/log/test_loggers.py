@@ -293,6 +293,9 @@ def test_another_package_brings_a_logger(tmp_path):
             "    '''Mine.'''\n"
             "    slug = 'mine'\n"
             "    package = 'json'\n"
+            "    def open(self, name, facts): self.seen = [name]\n"
+            "    def log(self, values): self.seen.append(values)\n"
+            "    def close(self, status, summary): self.seen.append(status)\n"
             "register(Part('mine', 'logger', 'Mine', '', Mine))\n"
         ),
     )
@@ -309,3 +312,12 @@ def test_another_package_brings_a_logger(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "Mine\n", done.stderr
     assert Path(tmp_path / "my_logger.py").exists()
+
+
+def test_a_logger_without_its_methods_is_none():
+    class Mine(log.Logger):
+        slug = "mine"
+        package = "json"
+
+    with pytest.raises(TypeError, match="abstract methods close, log, open"):
+        Mine()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ LOSSES = 200
 """At most about this many losses of single steps are logged in a run."""
 
 
-class Logger(Callback):
+class Logger(Callback, ABC):
     """Base of the loggers: a callback that passes a run's numbers on to a tool.
 
     A logger logs, by step:
@@ -74,6 +75,7 @@ class Logger(Callback):
         self._every = 1
         self._losses: list[tuple[int, float]] = []
 
+    @abstractmethod
     def open(self, name: str, facts: Mapping[str, Any]) -> None:
         """Begin a run.
 
@@ -81,12 +83,12 @@ class Logger(Callback):
             name: the run's name.
             facts: hyper-parameters and settings; numbers, texts, truth values or None.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def log(self, values: Mapping[int, Mapping[str, float]]) -> None:
         """Log values by step, in order, after all earlier ones; they may be NaN or infinite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, status: str, summary: Mapping[str, Any]) -> None:
         """End the run.
 
@@ -94,7 +96,6 @@ class Logger(Callback):
             status: ``ok``, ``diverged`` or ``failed``.
             summary: numbers and texts about the whole run.
         """
-        raise NotImplementedError
 
     def on_start(self, run: Run) -> None:
         """Begin a run."""

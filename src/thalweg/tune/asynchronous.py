@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from thalweg.tune.searcher import Curve, Proposal, Searcher, Study, Trial, need_
 
 
 @dataclass(frozen=True)
-class _Asynchronous(Searcher):
+class _Asynchronous(Searcher, ABC):
     """What both have in common: quasi-random trials, and a rule that stops them.
 
     Args:
@@ -30,8 +31,9 @@ class _Asynchronous(Searcher):
     def __post_init__(self) -> None:
         check_whole("eta", self.eta, least=2)
 
+    @abstractmethod
     def _pruner(self, study: Study, package: Any) -> Any:
-        raise NotImplementedError
+        """Return the pruner of Optuna, the package, for a study."""
 
     def check(self, study: Study) -> None:
         """Check that trials of different lengths make sense, and that Optuna is there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ _REFINED = 3
 
 
 @dataclass(frozen=True)
-class _GaussianProcessSearch(Searcher):
+class _GaussianProcessSearch(Searcher, ABC):
     """What the three have in common: a model of the losses, and the point that promises most.
 
     The first trials are quasi-random. Losses above the upper quartile by more than 1.5 times the
@@ -74,9 +75,9 @@ class _GaussianProcessSearch(Searcher):
             return quasi_random(study, number)
         return position
 
+    @abstractmethod
     def _promise(self, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         """Return the promise of points, in units in which the best mean is 0 and losses vary 1."""
-        raise NotImplementedError
 
     def _candidates(self, study: Study, losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         space = study.space

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from thalweg.tune.tpe import estimated
 
 
 @dataclass(frozen=True)
-class _Halving(Searcher):
+class _Halving(Searcher, ABC):
     """What they have in common: brackets, walked through in order.
 
     Args:
@@ -30,9 +31,9 @@ class _Halving(Searcher):
     def __post_init__(self) -> None:
         check_whole("eta", self.eta, least=2)
 
+    @abstractmethod
     def brackets(self, study: Study) -> list[Bracket]:
         """Return the brackets of one round."""
-        raise NotImplementedError
 
     def check(self, study: Study) -> None:
         """Check that trials of different lengths make sense and that a bracket fits.

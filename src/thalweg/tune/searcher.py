@@ -139,8 +139,11 @@ class Searcher:
         return None if position is None else Proposal(position, study.most)
 
     def position(self, study: Study) -> Position | None:
-        """Return where to look next, for a searcher whose trials all have full length."""
-        raise NotImplementedError
+        """Return where to look next, for a searcher whose trials all have full length.
+
+        A subclass has this method, or `propose`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither position nor propose")
 
     def reports(self, study: Study, proposal: Proposal) -> Sequence[float]:
         """Return at which budgets a trial should tell its loss; its end is always one."""

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from thalweg.workload.transformer_block import TransformerBlock
+
 
 class Gpt(nn.Module):
     """Tokens (n, t) of int64 to logits for the token after each, (n, t, tokens).
@@ -33,7 +35,9 @@ class Gpt(nn.Module):
         super().__init__()
         self.tokens = nn.Embedding(tokens, width)
         self.positions = nn.Embedding(context, width)
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(blocks)))
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(width, heads, causal=True) for _ in range(blocks))
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, tokens, bias=False)
         if tied:
@@ -50,32 +54,6 @@ class Gpt(nn.Module):
         place = torch.arange(tokens.shape[1], device=tokens.device)
         hidden = self.tokens(tokens) + self.positions(place)
         return self.head(self.norm(self.blocks(hidden)))
-
-
-class Block(nn.Module):
-    """Causal attention and a feed-forward layer, each added to its input (n, t, width)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.attend = nn.Linear(width, 3 * width)
-        self.mix = nn.Linear(width, width)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, 4 * width)
-        self.shrink = nn.Linear(4 * width, width)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return the block's output."""
-        count, length, width = hidden.shape
-        queries, keys, values = (
-            part.view(count, length, self.heads, width // self.heads).transpose(1, 2)
-            for part in self.attend(self.attention_norm(hidden)).chunk(3, dim=-1)
-        )
-        read = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        hidden = hidden + self.mix(read.transpose(1, 2).reshape(count, length, width))
-        wide = F.gelu(self.widen(self.feed_forward_norm(hidden)))
-        return hidden + self.shrink(wide)
 
 
 def next_token_loss(model: nn.Module, windows: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """A transformer that reads an image as a sequence of patches."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from thalweg.workload.transformer_block import TransformerBlock
 
 
 class VisionTransformer(nn.Module):
@@ -38,7 +39,9 @@ class VisionTransformer(nn.Module):
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, (size // patch) ** 2 + 1, width))
-        self.blocks = nn.Sequential(*(_Block(width, heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(width, heads, causal=False) for _ in range(depth))
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
         nn.init.normal_(self.positions, std=width**-0.5)
@@ -53,28 +56,3 @@ class VisionTransformer(nn.Module):
         patches = self.patches(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.token.expand(len(images), -1, -1), patches], dim=1)
         return self.head(self.norm(self.blocks(tokens + self.positions)[:, 0]))
-
-
-class _Block(nn.Module):
-    """Attention and a feed-forward layer, each added to its input (n, t, width)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.attend = nn.Linear(width, 3 * width)
-        self.mix = nn.Linear(width, width)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, 4 * width)
-        self.shrink = nn.Linear(4 * width, width)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        count, length, width = hidden.shape
-        queries, keys, values = (
-            part.view(count, length, self.heads, width // self.heads).transpose(1, 2)
-            for part in self.attend(self.attention_norm(hidden)).chunk(3, dim=-1)
-        )
-        read = F.scaled_dot_product_attention(queries, keys, values)
-        hidden = hidden + self.mix(read.transpose(1, 2).reshape(count, length, width))
-        wide = F.gelu(self.widen(self.feed_forward_norm(hidden)))
-        return hidden + self.shrink(wide)
