@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from race_runs import TASK
 from typer.testing import CliRunner
 
 from thalweg import train
@@ -17,20 +18,6 @@ from thalweg.race.run import run_race
 from thalweg.race.score import probability_interval, probability_of_improvement
 from thalweg.race.store import Store
 from thalweg.scoring import times_to_target
-
-TASK = """
-import torch
-from torch import nn
-higher_is_better = False
-steps = 10
-def model(): return nn.Linear(2, 1)
-def data():
-    x = torch.randn(64, 2)
-    return (x, x.sum(1, keepdim=True)), (x, x.sum(1, keepdim=True))
-def loss(model, batch):
-    return (model(batch[0]) - batch[1]).square().mean()
-metric = loss
-"""
 
 
 def idle(workload, recipe, **settings):

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from race_runs import TASK
 from safetensors.torch import load_file
 
 from thalweg import train
@@ -324,21 +325,6 @@ def test_more_threads_by_default_continue_with_those_of_the_beginning(config, mo
     run_race(asked)
     with Store.open(asked.out) as store:
         assert store.config()["threads"] == 1
-
-
-TASK = """
-import torch
-from torch import nn
-higher_is_better = False
-steps = 10
-def model(): return nn.Linear(2, 1)
-def data():
-    x = torch.randn(64, 2)
-    return (x, x.sum(1, keepdim=True)), (x, x.sum(1, keepdim=True))
-def loss(model, batch):
-    return (model(batch[0]) - batch[1]).square().mean()
-metric = loss
-"""
 
 
 def test_a_task_file_that_changed_is_another_race(config, tmp_path):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from race_runs import TASK
 from scipy import stats
 
 from thalweg import train
@@ -14,20 +15,6 @@ from thalweg.core.seeds import generator
 from thalweg.race.speedrun import first_record, is_record, ladder_of, run_ladder
 from thalweg.train.result import Point
 from thalweg.workload import load
-
-TASK = """
-import torch
-from torch import nn
-higher_is_better = False
-steps = 10
-def model(): return nn.Linear(2, 1)
-def data():
-    x = torch.randn(64, 2)
-    return (x, x.sum(1, keepdim=True)), (x, x.sum(1, keepdim=True))
-def loss(model, batch):
-    return (model(batch[0]) - batch[1]).square().mean()
-metric = loss
-"""
 
 
 @pytest.mark.parametrize("shift", np.linspace(-2.0, 4.0, 13))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from thalweg.race.rows import CurvePoint
 from thalweg.report import look
+from thalweg.report.curve import Value, height, shared_points, target_line
 from thalweg.report.figure import (
     Figure,
     Spec,
     axis,
     colour,
-    linear_range,
-    log_range,
     text,
     wants_log,
 )
@@ -55,7 +53,7 @@ def _figure(
     figure_id: str,
     lines: Sequence[Line],
     what: str,
-    value: Callable[[CurvePoint], float],
+    value: Value,
     higher: bool,
     target: float | None,
 ) -> Figure:
@@ -71,36 +69,16 @@ def _figure(
         "hovermode": "closest",
     }
     if values:
-        shown = values if target is None else [*values, target]
-        logarithmic = not higher and wants_log(shown)
-        layout["yaxis"] = (
-            axis(f"{text(what)} (log scale)", type="log", range=log_range(shown))
-            if logarithmic
-            else axis(text(what), range=linear_range(shown))
-        )
+        logarithmic = not higher and wants_log(values)
+        layout["yaxis"] = height(what, values, target, logarithmic)
     if target is not None and values:
-        layout["shapes"] = [
-            {
-                "type": "line",
-                "xref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "y0": target,
-                "y1": target,
-                "line": {"color": colour("ink", 0.65), "width": 1.2, "dash": "dot"},
-                "layer": "below",
-            }
-        ]
+        layout["shapes"] = [target_line(target)]
     return Figure(figure_id, what, traces, layout, phone={"height": 300})
 
 
-def _mean(line: Line, value: Callable[[CurvePoint], float]) -> list[tuple[int, float]]:
-    tables = [{p.step: value(p) for p in curve if math.isfinite(value(p))} for curve in line.curves]
-    tables = [table for table in tables if table]
-    if not tables:
-        return []
-    steps = sorted(set.intersection(*(set(table) for table in tables)))
-    return [(step, fmean(table[step] for table in tables)) for step in steps]
+def _mean(line: Line, value: Value) -> list[tuple[int, float]]:
+    points = shared_points(line.curves, value) or []
+    return [(here[0].step, fmean(map(value, here))) for here in points]
 
 
 def _trace(line: Line, points: Sequence[tuple[int, float]]) -> dict[str, Any]:

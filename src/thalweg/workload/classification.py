@@ -1,5 +1,7 @@
 """What workloads that classify images share: the loss, the metric and scaled pixels."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -53,3 +55,14 @@ def read_idx(content: bytes, shape: tuple[int, ...]) -> Tensor:
             f"begin with {content[:start].hex()}; install its package again"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+
+
+def split_images(read: Mapping[str, Tensor]) -> tuple[ImageBatch, ImageBatch]:
+    """Return training and validation data of files in MNIST's form, as `scaled` images.
+
+    Args:
+        read: ``train-images`` and ``t10k-images`` (n, 28, 28), ``train-labels`` and
+            ``t10k-labels`` (n,).
+    """
+    train, validation = scaled(read["train-images"], read["t10k-images"])
+    return (train, read["train-labels"].long()), (validation, read["t10k-labels"].long())

@@ -6,7 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from thalweg.workload.cache import prepared, verified
-from thalweg.workload.classification import ImageBatch, accuracy, cross_entropy, read_idx, scaled
+from thalweg.workload.classification import (
+    ImageBatch,
+    accuracy,
+    cross_entropy,
+    read_idx,
+    split_images,
+)
 from thalweg.workload.fetched import find, npm_files
 from thalweg.workload.vision_transformer import VisionTransformer
 from thalweg.workload.workload import Workload
@@ -80,9 +86,7 @@ def network() -> nn.Module:
 
 @lru_cache(maxsize=1)
 def _data() -> tuple[ImageBatch, ImageBatch]:
-    read = prepared("mnist", _prepare, DIGEST)
-    train, validation = scaled(read["train-images"], read["t10k-images"])
-    return (train, read["train-labels"].long()), (validation, read["t10k-labels"].long())
+    return split_images(prepared("mnist", _prepare, DIGEST))
 
 
 def _prepare() -> dict[str, Tensor]:

@@ -1,30 +1,27 @@
 """How the metric and the training loss go, against steps and against seconds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from thalweg.race.rows import CurvePoint, RunRow
+from thalweg.race.rows import RunRow
 from thalweg.race.sentences import listing
 from thalweg.report import look
+from thalweg.report.curve import Value, height, shared_points, target_line
 from thalweg.report.facts import Entrant, Race
 from thalweg.report.figure import (
     Figure,
     Spec,
     axis,
     colour,
-    linear_range,
-    log_range,
     text,
     wants_log,
 )
 from thalweg.report.numbers import Format, integer, number, seconds
 
 DISTURBED = "Against training time, which other work on the machine disturbed"
-
-Value = Callable[[CurvePoint], float]
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def _figure(
     # A metric of which higher is better is a share or a score, and reads best as it is.
     logarithmic = not (is_metric and race.higher_is_better) and wants_log(whole)
     heights = {
-        name: _height(what, values, target, logarithmic)
+        name: height(what, values, target, logarithmic)
         for name, values in (("whole", whole), ("half", half))
     }
     hover = "x unified" if len(bands) <= 8 else "closest"
@@ -81,7 +78,7 @@ def _figure(
         "hovermode": hover,
     }
     if target is not None:
-        layout["shapes"] = [_target_line(target)]
+        layout["shapes"] = [target_line(target)]
         layout["annotations"] = [_target_label(number(target, 4), target, logarithmic)]
     title = _metric_title if is_metric else _loss_title
     # Entrants share steps but not seconds, so only steps can be read off together.
@@ -122,19 +119,16 @@ def _subtitle(race: Race, what: str, is_metric: bool, seeds: int) -> str:
 
 def _band(entrant: Entrant, value: Value) -> _Band | None:
     curves = [entrant.curves[row.run_id] for row in entrant.finished]
-    tables = [{p.step: p for p in curve if math.isfinite(value(p))} for curve in curves]
-    tables = [table for table in tables if table]
-    if not tables:
+    points = shared_points(curves, value)
+    if points is None:
         return None
-    steps = sorted(set.intersection(*(set(table) for table in tables)))
-    points = [[table[step] for table in tables] for step in steps]
     return _Band(
-        steps=steps,
+        steps=[here[0].step for here in points],
         seconds=[mean(p.seconds for p in here) for here in points],
         middle=[mean(value(p) for p in here) for here in points],
         low=[min(value(p) for p in here) for here in points],
         high=[max(value(p) for p in here) for here in points],
-        seeds=len(tables),
+        seeds=sum(any(math.isfinite(value(p)) for p in curve) for curve in curves),
     )
 
 
@@ -147,14 +141,6 @@ def _values(bands: Sequence[tuple[Entrant, _Band]], share: float) -> list[float]
         if step >= share * band.steps[-1]
         for value in values
     ]
-
-
-def _height(what: str, values: Sequence[float], target: float | None, logarithmic: bool) -> Spec:
-    if target is not None and _near(target, values):
-        values = [*values, target]
-    if logarithmic:
-        return axis(f"{text(what)} (log scale)", type="log", range=log_range(values))
-    return axis(text(what), range=linear_range(values))
 
 
 def _drawn_alone(entrant: Entrant, row: RunRow, value: Value) -> bool:
@@ -234,25 +220,6 @@ def _broken(entrant: Entrant, row: RunRow, value: Value, form: Format) -> Spec:
         "hovertemplate": "<b>%{customdata[0]}</b> %{fullData.name}<br>%{customdata[1]}"
         "<extra></extra>",
         "meta": {"entrant": entrant.index},
-    }
-
-
-def _near(target: float, shown: Sequence[float]) -> bool:
-    """Return whether showing the target leaves the curves at least half of the height."""
-    low, high = min(shown), max(shown)
-    return high - low > 0.5 * (max(high, target) - min(low, target))
-
-
-def _target_line(target: float) -> Spec:
-    return {
-        "type": "line",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "y0": target,
-        "y1": target,
-        "line": {"color": colour("ink", 0.65), "width": 1.2, "dash": "dot"},
-        "layer": "below",
     }
 
 
