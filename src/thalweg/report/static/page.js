@@ -60,6 +60,7 @@ function common({ paint, font }, phone) {
       bgcolor: paint("surface"), bordercolor: paint("strong-line"), align: "left",
       font: { family: font, size: 13, color: paint("ink") },
     },
+    modebar: { bgcolor: paint("surface"), color: paint("muted"), activecolor: paint("ink") },
     transition: { duration: 0 },
   };
 }
