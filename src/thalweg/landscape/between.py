@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thalweg.core.errors import UsageError
@@ -16,10 +16,7 @@ from thalweg.landscape.geometry import (
     vectors_of,
 )
 from thalweg.landscape.mix import Weights
-from thalweg.landscape.objective import Objective, Policy, check_policy
-
-Progress = Callable[[int, int], None]
-"""Told how many of how many points are evaluated."""
+from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.core.streams import GlobalStream
-from thalweg.landscape.geometry import check_distinct, distance, vectors_of
+from thalweg.landscape.geometry import check_distinct, distance, parameter_names, vectors_of
 from thalweg.landscape.mix import Mix, Weights
-from thalweg.landscape.objective import Objective, Policy, check_policy
+from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 
 Kind = Literal["bezier", "chain"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -254,15 +253,14 @@ class _Bent:
 
     def points(self, ends: tuple[Weights, Weights]) -> tuple[Weights, ...]:
         """Return the ends as they are, and the bends with the buffers of the nearer end."""
-        names: dict[int, list[str]] = {}
-        for name, p in self._module.named_parameters(remove_duplicate=False):
-            names.setdefault(id(p), []).append(name)
+        first = {id(p): name for name, p in self._module.named_parameters()}
+        names = parameter_names(self._module)
         between = []
         for j, bend in enumerate(self._bends, 1):
             nearer = ends[0] if 2 * j <= len(self._bends) + 1 else ends[1]
             weights = {name: x.detach().clone() for name, x in nearer.items()}
             for p, x in zip(self._params, bend, strict=True):
-                weights |= {name: x.detach().clone() for name in names[id(p)]}
+                weights |= {name: x.detach().clone() for name in names[first[id(p)]]}
             between.append(weights)
         return (ends[0], *between, ends[1])
 

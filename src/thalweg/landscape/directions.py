@@ -8,7 +8,6 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
-from thalweg.landscape.curvature.operators import trainable
 from thalweg.landscape.objective import Objective
 
 Normalisation = Literal["none", "layer", "filter", "adaptive"]
@@ -57,7 +56,7 @@ def random_directions(
         raise UsageError(f'unknown normalisation "{normalisation}".{hint}')
     if count < 1:
         raise UsageError(f"a surface needs one direction at least, found {count}")
-    params = trainable(objective)
+    params = objective.trainable()
     if not all(bool(p.isfinite().all()) for p in params):
         raise UsageError("the weights are not all finite, so directions have no scale")
     drawn = [_drawn(p, count, seed, place) for place, p in enumerate(params)]
@@ -83,7 +82,7 @@ def check_direction(objective: Objective, direction: Sequence[Tensor]) -> Direct
     Raises:
         UsageError: it does not fit the trainable parameters, is not finite or has norm zero.
     """
-    params = trainable(objective)
+    params = objective.trainable()
     shapes = [tuple(p.shape) for p in params]
     if [tuple(x.shape) for x in direction] != shapes:
         raise UsageError(

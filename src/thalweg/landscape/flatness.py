@@ -12,7 +12,6 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError
 from thalweg.engine.closure import unflatten
-from thalweg.landscape.curvature.operators import trainable
 from thalweg.landscape.objective import Objective
 
 INFINITY = math.inf
@@ -167,7 +166,7 @@ class _Walk:
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
-        self._params = trainable(objective)
+        self._params = objective.trainable()
         self.start = torch.cat([p.detach().reshape(-1) for p in self._params])
 
     @contextmanager

@@ -41,15 +41,12 @@ def axis(marks: Sequence[float], size: int, margin: float) -> tuple[float, ...]:
 
 def vectors_of(model: nn.Module, points: Mapping[str, Weights]) -> list[Vector]:
     """Return each point's parameters (weights that the optimiser moves; no buffers)."""
-    module: nn.Module = getattr(model, "_orig_mod", model)
-    aliases: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        aliases.setdefault(id(parameter), []).append(name)
+    aliases = list(parameter_names(model).values())
     vectors = []
     for point, weights in points.items():
-        names = [[name for name in group if name in weights] for group in aliases.values()]
+        names = [[name for name in group if name in weights] for group in aliases]
         if not all(names):
-            lacking = next(g for g, n in zip(aliases.values(), names, strict=True) if not n)
+            lacking = next(g for g, n in zip(aliases, names, strict=True) if not n)
             raise UsageError(
                 f'the weights of "{point}" lack "{lacking[0]}"; pass the whole state_dict'
             )
@@ -60,11 +57,26 @@ def vectors_of(model: nn.Module, points: Mapping[str, Weights]) -> list[Vector]:
     return vectors
 
 
+def parameter_names(model: nn.Module) -> dict[str, list[str]]:
+    """Return all names of each parameter by its first one; tied weights have several."""
+    module: nn.Module = getattr(model, "_orig_mod", model)
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(first.setdefault(id(parameter), name), []).append(name)
+    return names
+
+
+def inner_product(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Return the inner product of two points, computed in float64."""
+    return _dot(_wide(one), _wide(other))
+
+
 def _dot(one: Vector, other: Vector) -> float:
     return math.fsum(float((a * b).sum()) for a, b in zip(one, other, strict=True))
 
 
-def _wide(vector: Vector) -> Vector:
+def _wide(vector: Sequence[Tensor]) -> Vector:
     return [tensor.to(torch.float64) for tensor in vector]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
+from thalweg.landscape.geometry import parameter_names
 from thalweg.landscape.mix import Weights
-from thalweg.landscape.objective import Objective, Policy, check_policy
+from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 
 Order = Literal["single", "shallow-first", "deep-first", "random"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def layer_barriers(
     layers = _grouped(layers_of(objective.model), groups)
     sets = _sets(list(layers), order, seed)
     one, other = points
-    aliases = _aliases(objective.module)
+    aliases = parameter_names(objective.module)
     positions = tuple(k / steps for k in range(steps + 1))
     total = 2 + len(sets) * 2 * steps * (2 if controls else 1)
     done = 0
@@ -191,15 +191,6 @@ def _sets(layers: list[str], order: Order, seed: int) -> list[tuple[str, ...]]:
         shuffle = torch.randperm(len(layers), generator=generator(seed, "order of layers"))
         layers = [layers[i] for i in shuffle.tolist()]
     return [tuple(layers[: count + 1]) for count in range(len(layers))]
-
-
-def _aliases(module: nn.Module) -> dict[str, list[str]]:
-    """Return all names of each parameter by its first one."""
-    first: dict[int, str] = {}
-    names: dict[str, list[str]] = {}
-    for name, p in module.named_parameters(remove_duplicate=False):
-        names.setdefault(first.setdefault(id(p), name), []).append(name)
-    return names
 
 
 def _displaced(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.landscape.directions import Normalisation, check_direction, random_directions
-from thalweg.landscape.objective import Objective
+from thalweg.landscape.geometry import inner_product
+from thalweg.landscape.objective import Objective, Progress
 
 Statistics = Literal["frozen", "recalibrate"]
 STATISTICS: tuple[Statistics, ...] = ("frozen", "recalibrate")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def surface(
     _check(extent, steps, batch_norm)
     one, other = _directions(objective, directions, 2, normalisation, seed)
     norms = _norm(one), _norm(other)
-    cosine = _dot(one, other) / norms[0] / norms[1]
+    cosine = inner_product(one, other) / norms[0] / norms[1]
     if 1 - abs(cosine) < 1e-6:
         raise UsageError("the two directions are parallel and span no plane")
     positions = _positions(extent, steps)
@@ -184,10 +184,5 @@ def _positions(extent: float, steps: int) -> tuple[float, ...]:
     return tuple(extent * k / half for k in range(-half, half + 1))
 
 
-def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    pairs = zip(one, other, strict=True)
-    return math.fsum(float((a.double() * b.double()).sum()) for a, b in pairs)
-
-
 def _norm(direction: Sequence[Tensor]) -> float:
-    return math.sqrt(_dot(direction, direction))
+    return math.sqrt(inner_product(direction, direction))

@@ -17,6 +17,9 @@ from thalweg.landscape.mix import Mix, Weights
 Policy = Literal["frozen", "interpolate", "recalibrate"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
+Progress = Callable[[int, int], None]
+"""Told how many of how many points are evaluated."""
+
 
 class Objective:
     r"""The mean loss over fixed batches, at the model's weights or at any affine mix of points.
@@ -75,6 +78,17 @@ class Objective:
         """Return the loss at the model's own weights and statistics."""
         with self._untouched():
             return self._evaluate()
+
+    def trainable(self) -> list[Tensor]:
+        """Return the parameters that derivatives are taken by, in the model's order.
+
+        Raises:
+            UsageError: there is none.
+        """
+        params: list[Tensor] = [p for p in self.module.parameters() if p.requires_grad]
+        if not params:
+            raise UsageError("no parameter of the model requires a gradient: nothing is trainable")
+        return params
 
     def loss_of(self, batch: Any) -> Tensor:
         """Return a batch's mean loss with its graph; call it inside `differentiable`."""
@@ -175,7 +189,7 @@ class Objective:
                 for every point; else they stay the model's own.
         """
         inside = True
-        here = [p.data for p in self.module.parameters() if p.requires_grad]
+        here = [p.data for p in self.trainable()]
 
         def loss_at(coefficients: Sequence[float]) -> float:
             if not inside:

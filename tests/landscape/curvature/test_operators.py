@@ -209,7 +209,7 @@ def test_what_has_no_curvature_is_refused() -> None:
     with pytest.raises(UsageError, match="weights were changed"):
         h @ torch.ones(31)
     objective.module.requires_grad_(False)
-    with pytest.raises(UsageError, match="no parameter"):
+    with pytest.raises(UsageError, match="no parameter of the model"):
         Hessian(objective)
     with pytest.raises(UsageError, match="categorical"):
         Fisher(make("dense"), "categoric")  # type: ignore[arg-type]

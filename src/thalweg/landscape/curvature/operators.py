@@ -48,7 +48,7 @@ class Curvature:
 
     def __init__(self, objective: Objective, memory: int = MEMORY) -> None:
         self.objective = objective
-        self.params = trainable(objective)
+        self.params = objective.trainable()
         size = sum(p.numel() for p in self.params)
         self.shape = (size, size)
         self.products = 0
@@ -234,15 +234,3 @@ class _Saved:
 
     def __exit__(self, *error: object) -> None:
         self._hooks.__exit__(*error)
-
-
-def trainable(objective: Objective) -> list[Tensor]:
-    """Return the parameters that derivatives are taken by.
-
-    Raises:
-        UsageError: there is none.
-    """
-    params: list[Tensor] = [p for p in objective.module.parameters() if p.requires_grad]
-    if not params:
-        raise UsageError("no parameter of the model requires a gradient, so there is no curvature")
-    return params
