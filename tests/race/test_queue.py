@@ -1,6 +1,7 @@
 """The queue on every storage that needs no server, and on a gRPC proxy."""
 
 import dataclasses
+import os
 import socket
 import sqlite3
 import threading
@@ -9,7 +10,7 @@ import pytest
 from race_runs import RUN
 
 from thalweg.core.errors import UsageError
-from thalweg.race.queue import Queue
+from thalweg.race.queue import PREFIX, Queue
 from thalweg.race.storage import open_storage, shown
 from thalweg.race.worker import work
 
@@ -164,3 +165,36 @@ def test_without_optuna(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(UsageError, match=r"thalweg\[scale\]"):
         open_storage("sqlite:///x")
+
+
+def test_nobody_sees_a_storage_half_made(tmp_path, monkeypatch):
+    """Tables without their version made the second of two that open them fail."""
+    from optuna.storages._rdb.storage import _VersionManager
+
+    path, seen = tmp_path / "queue.sqlite", []
+    make = _VersionManager.__init__
+
+    def watched(self, *arguments):  # the tables are there, the version is not
+        seen.append((path.exists(), open_storage(str(path), create=False)))
+        monkeypatch.undo()
+        make(self, *arguments)
+
+    monkeypatch.setattr(_VersionManager, "__init__", watched)
+    assert open_storage(str(path)).get_all_studies() == []
+    assert seen == [(False, None)]
+    assert [one.name for one in tmp_path.iterdir()] == ["queue.sqlite"]
+
+
+def test_a_storage_that_somebody_else_made_first_is_theirs(tmp_path, monkeypatch):
+    path = tmp_path / "queue.sqlite"
+    link = os.link
+
+    def slow(made, target):
+        monkeypatch.undo()
+        Queue.begin(str(path), "first", {})
+        link(made, target)
+
+    monkeypatch.setattr(os, "link", slow)
+    assert [one.study_name for one in open_storage(str(path)).get_all_studies()] == [
+        PREFIX + "first"
+    ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,26 @@ def _uri(path: Path) -> str:
     return f"file:{quote(str(path.resolve()))}?mode=rw"
 
 
+def _make(path: Path) -> None:
+    """Make a SQLite file with Optuna's tables in it, whole or not at all.
+
+    Who finds some of the tables would join in making them, and one of the two fail.
+    """
+    from optuna.storages import RDBStorage
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        made = Path(folder) / path.name
+        storage = RDBStorage(f"sqlite:///{made}")
+        storage.engine.dispose()
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            return  # somebody else was quicker
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                os.replace(made, path)
+
+
 def _has_studies(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(_uri(path), timeout=60, uri=True)) as connection:
@@ -153,6 +175,8 @@ def _open(kind: str, path: Path | None, address: str, create: bool) -> Any:
         proxy.wait_server_ready(timeout=ANSWER_SECONDS)
         return proxy
     if kind == "sqlite":
+        if create and path is not None and not path.exists():
+            _make(path)
         # One who joins must not make anew a file that the end of its race has just removed.
         where = str(path) if create or path is None else f"{_uri(path)}&uri=true"
         storage = RDBStorage(f"sqlite:///{where}", engine_kwargs={"connect_args": {"timeout": 60}})
