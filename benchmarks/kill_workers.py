@@ -73,7 +73,7 @@ def at_work(folder, workers):
     return {claim.worker.get("pid") for claim in claims} & set(workers)
 
 
-def main(kills, steps, spread=10.0, seed=0):
+def main(kills, steps, spread=4.0, seed=0):
     moments = random.Random(seed)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
@@ -99,7 +99,10 @@ def main(kills, steps, spread=10.0, seed=0):
                     continue
                 victim = process.pid if kind == "head" else moments.choice(workers)
                 training = at_work(folder, workers)
-                os.kill(victim, signal.SIGKILL)
+                try:
+                    os.kill(victim, signal.SIGKILL)
+                except ProcessLookupError:  # it has ended meanwhile
+                    continue
                 done[kind] += 1
                 busy += bool(training) if kind == "head" else victim in training
                 now = recorded(folder)
@@ -123,4 +126,4 @@ def main(kills, steps, spread=10.0, seed=0):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), steps=20)
+    main(int(sys.argv[1]), steps=600)
