@@ -20,10 +20,10 @@ def threads():
     torch.set_num_threads(before)
 
 
-def run(slug: str, way: str) -> list[torch.Tensor]:
+def run(slug: str, way: str, **hyper) -> list[torch.Tensor]:
     random = torch.Generator().manual_seed(3)
     params = [torch.randn(n, generator=random, dtype=torch.float64).requires_grad_() for n in SIZES]
-    optimizer = thalweg.optim.create(slug, params, weight_decay=0.1, execution=way)
+    optimizer = thalweg.optim.create(slug, params, weight_decay=0.1, execution=way, **hyper)
     for _ in range(4):
         for p in params:
             p.grad = torch.randn(p.shape, generator=random, dtype=torch.float64)
@@ -32,11 +32,15 @@ def run(slug: str, way: str) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("slug", ["adamw", "prodigy"])
-def test_every_entry_is_updated_once_whatever_the_threads(slug, count, threads) -> None:
+@pytest.mark.parametrize(
+    ("slug", "hyper"), [("adamw", {}), ("prodigy", {}), ("prodigy", {"state_bits": 8})]
+)
+def test_every_entry_is_updated_once_whatever_the_threads(slug, hyper, count, threads) -> None:
     threads(count)
-    for found, expected in zip(run(slug, "compiled"), run(slug, "loop"), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    ways = run(slug, "compiled", **hyper), run(slug, "loop", **hyper)
+    close = 1e-7 if hyper else 1e-12  # where codes tie, ways may round apart
+    for found, expected in zip(*ways, strict=True):
+        torch.testing.assert_close(found, expected, rtol=close, atol=close)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from rule_runs import Run, assert_paths, noise, path_of
 
@@ -185,6 +186,25 @@ def test_padam_at_both_ends_is_amsgrad_and_momentum() -> None:
         m = [0.8 * a + 0.2 * (g + 0.2 * p) for a, g, p in zip(m, gradients, theta, strict=True)]
         theta = [p - rate * a for p, a in zip(theta, m, strict=True)]
         expected.append(theta)
+    assert_paths(one, expected, 1e-12)
+
+
+@pytest.mark.parametrize("partial", [0.5, 0.25, 0.125, 0.0625, 0.2, 0.01])
+@pytest.mark.filterwarnings("error")  # which would say that there is no kernel
+def test_padam_divides_by_the_power_of_the_root(partial) -> None:
+    setting = noise((7,), (3, 4))
+    script = setting.gradients()
+    hyper: dict[str, Any] = {"lr": 0.1, "eps": 1e-3, "execution": "compiled"}
+    one = path_of("padam", script, setting.start(), partial=partial, **hyper)
+    m, v, theta, expected = 0.0, 0.0, np.concatenate([x.ravel() for x in setting.start()]), []
+    w = v
+    for t, gradients in enumerate(script, start=1):
+        g = np.concatenate([x.ravel() for x in gradients])
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w = np.maximum(w, v)
+        rate = 0.1 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        theta = theta - rate * m / (np.sqrt(w) + 1e-3) ** (2 * partial)
+        expected.append([theta[:7], theta[7:].reshape(3, 4)])
     assert_paths(one, expected, 1e-12)
 
 

@@ -13,7 +13,24 @@ _TERMS = (
     "total += 0.5 ** n / n * math.exp(n * log_q) * ratio"
 )
 
+_HALVINGS = "HALVINGS = {0.5: 0, 0.25: 1, 0.125: 2, 0.0625: 3}"
+
 EQUIVALENTS = {
+    "optim/padam.py": {
+        (_HALVINGS, _HALVINGS.replace(before, after)): "the same power by a logarithm, slower"
+        for before, after in (
+            ("0.5", "0.6"),
+            ("0.25", "0.3"),
+            ("0.125", "0.15"),
+            ("0.0625", "0.075"),
+        )
+    }
+    | {
+        (
+            "partial: float = field(default=0.25, metadata={'structural': True})",
+            "partial: float = field(metadata={'structural': True})",
+        ): "no such class can be made: Python refuses it on import",
+    },
     "optim/nadam.py": {
         (_TERMS.format(54), _TERMS.format(55)): _SERIES,
         (_TERMS.format(54), _TERMS.format(53)): _SERIES,
