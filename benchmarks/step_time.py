@@ -38,6 +38,7 @@ from torch.profiler import ProfilerActivity, profile
 import thalweg.optim
 from thalweg.core import registry
 from thalweg.engine import RuleOptimizer, execution
+from thalweg.engine.closure import ClosureOptimizer
 from thalweg.engine.modifier import Pass
 from thalweg.engine.rule import measures, measures_each
 from thalweg.engine.trace import trace
@@ -267,7 +268,8 @@ def takes_gradients(slug: str) -> bool:
     return (
         isinstance(factory, type)
         and issubclass(factory, RuleOptimizer)
-        and not (factory.rule.needs_loss)
+        and not issubclass(factory, ClosureOptimizer)
+        and not factory.rule.needs_loss
     )
 
 
@@ -286,8 +288,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rules", default=",".join(registry.slugs("rule")))
     parser.add_argument("--lists", default=",".join(LISTS))
+    parser.add_argument("--element-wise", action="store_true", help="leave other rules out")
     options = parser.parse_args()
     slugs = [slug for slug in options.rules.split(",") if takes_gradients(slug)]
+    if options.element_wise:
+        slugs = [s for s in slugs if registry.get(s, "rule").factory.rule.reads == "element"]
     warnings.simplefilter("ignore")
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
