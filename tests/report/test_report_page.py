@@ -344,7 +344,7 @@ def test_the_command_to_repeat_the_race_is_quoted_for_a_shell(pages):
         if g.get("data-copy", "").startswith("thalweg race")
     ]
     assert "--entrant 'adamw=adamw + warmup(0.05) + linear'" in command
-    assert "--trials 6 --seeds 3 --steps 200 --seed 0" in command
+    assert "--trials 6 --seeds 3 --steps 200 --evaluate-every 10 --seed 0" in command
 
 
 def test_the_file_is_written_beside_the_store_or_where_asked(tmp_path):

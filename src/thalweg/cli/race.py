@@ -1,7 +1,6 @@
 """``thalweg race``."""
 
 import math
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,15 +14,6 @@ if TYPE_CHECKING:
 
     from thalweg.race.config import RaceConfig
     from thalweg.race.standings import Verdict
-
-
-class Ruleset(StrEnum):
-    """How entrants are tuned."""
-
-    budget = "budget"
-    external = "external"
-    self = "self"
-    speedrun = "speedrun"
 
 
 def race(
@@ -45,12 +35,13 @@ def race(
         ),
     ] = None,
     ruleset: Annotated[
-        Ruleset,
+        str,
         typer.Option(
+            metavar="budget|external|self|speedrun",
             help="Tuning by trials or another budget; by AlgoPerf's studies of 5 trials; "
-            "none, and three times as long; or time to a target on a ladder of model sizes."
+            "none, and three times as long; or time to a target on a ladder of model sizes.",
         ),
-    ] = Ruleset.budget,
+    ] = "budget",
     trials: Annotated[
         int | None, typer.Option(help="Tuning trials of each entrant, or study. [8, external 5]")
     ] = None,
@@ -118,7 +109,7 @@ def race(
         workload=workload,
         entrants=parse_entrants(entrant or DEFAULT_ENTRANTS),
         out=out if out is not None else Path(f"race-{Path(workload).stem}"),
-        ruleset=ruleset.value,
+        ruleset=ruleset,
         trials=trials,
         budget=budget,
         searcher=searcher,
@@ -133,7 +124,7 @@ def race(
         threads=threads,
         loggers=tuple(log or ()),
     )
-    if ruleset is Ruleset.speedrun:
+    if ruleset == "speedrun":
         _speedrun(config)
         return
     with bars() as progress:

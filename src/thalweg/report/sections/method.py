@@ -96,7 +96,10 @@ def _command(race: Race) -> str:
     words += ["--seeds", f"{config['seeds']}{most}"]
     # Runs of the ruleset self are longer than what was asked for.
     steps = config["steps"] // ruleset(rules).factor
-    for option, value in (("steps", steps), ("seed", config["seed"]), ("target", config["target"])):
+    options = {"steps": steps, "evaluate-every": config["evaluate_every"], "seed": config["seed"]}
+    options["target"] = config["target"]
+    options["precision"] = None if config["precision"] == "float32" else config["precision"]
+    for option, value in options.items():
         if value is not None:
             words += [f"--{option}", str(value)]
     return shlex.join([*words, "--out", "my-race"])
