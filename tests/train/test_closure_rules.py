@@ -91,6 +91,15 @@ def test_the_full_loss_and_its_terms_are_those_of_all_samples() -> None:
     torch.testing.assert_close(provisions._proxy(), workload.loss(model, first))
 
 
+def test_a_step_over_many_batches_is_not_recorded(monkeypatch) -> None:
+    # small() has five batches; a record of all allocations grows with them.
+    for most, slugs in ((5, {"svrg", "saga", "proxy"}), (4, {"proxy"})):
+        monkeypatch.setattr("thalweg.train.run.RECORDED", most)
+        for slug in ("svrg", "saga", "proxy"):
+            measured = fit(small(), slug, steps=3).peak_bytes is not None
+            assert measured == (slug in slugs)
+
+
 def test_outputs_are_those_of_the_loss() -> None:
     model = nn.Linear(3, 2)
     outputs = Outputs(model)

@@ -36,17 +36,15 @@ class Provisions:
     def __init__(self, workload: Workload, loss: Loss, device: torch.device) -> None:
         self._workload, self._loss, self._device = workload, loss, device
 
-    def give(self, optimizer: torch.optim.Optimizer) -> None:
-        """Provide a rule with everything that it takes."""
-        rule = innermost(optimizer)
-        if not isinstance(rule, ClosureOptimizer):
-            return
+    def give(self, rule: ClosureOptimizer) -> int:
+        """Provide a rule with everything that it takes; return how many batches a step may read."""
         makers: dict[str, Callable[[], Any]] = {
             "components": self._components,
             "full_closure": lambda: self._full,
             "proxy": lambda: self._proxy,
         }
         rule.provide(**{name: makers[name]() for name in rule.provisions if name in makers})
+        return len(self._batches) if {"components", "full_closure"} & set(rule.provisions) else 1
 
     @cached_property
     def _batches(self) -> list[Any]:

@@ -51,7 +51,8 @@ class Result:
         seconds_per_step: median time of a step; without the first five if there are more than
             ten. None if there was no step.
         peak_bytes: peak memory of a training step (weights, gradients, optimiser state, averages,
-            batch and activations; not the data set); None if it could not be measured.
+            batch and activations; not the data set); None if it could not be measured, as where a
+            step may read more than 256 batches.
         state_bytes: the optimiser's state and the averages, after the last step.
         curve: the evaluations, in order.
         hyper: the hyper-parameters by name.

@@ -23,6 +23,9 @@ from thalweg.train.settings import Settings
 from thalweg.train.step import Stepper
 from thalweg.workload import Batches, Workload
 
+# A step that reads more batches is not recorded: its allocations would take gigabytes themselves.
+RECORDED = 256
+
 
 class Run:
     """A training run as callbacks see it.
@@ -115,11 +118,12 @@ class Run:
         memory = PeakMemory(self.settings.device)
         # The second step is the first that is like the rest: it finds the optimiser's state.
         measured = min(self.step + 1, self.settings.steps - 1)
-        if self._peak_bytes is None:
+        records = self._peak_bytes is None and self._stepper.batches_a_step <= RECORDED
+        if records:
             memory.start(self._alive())
         try:
             while self.step < self.settings.steps:
-                if self._peak_bytes is None and self.step == measured:
+                if records and self.step == measured:
                     with memory.measured():
                         loss = self._advance()
                     self._peak_bytes = memory.stop()

@@ -71,6 +71,7 @@ class Stepper:
         self._parallel = parallel
         rule = innermost(optimizer)
         self._rule: ClosureOptimizer | None = None
+        self.batches_a_step = 1
         if isinstance(rule, ClosureOptimizer):
             if parallel is not None:
                 raise UsageError(
@@ -78,7 +79,8 @@ class Stepper:
                     "not allow; run it in one process, or choose a rule that reads the gradient"
                 )
             self._rule = rule
-            Provisions(workload, self._loss, settings.device).give(optimizer)
+            provisions = Provisions(workload, self._loss, settings.device)
+            self.batches_a_step = provisions.give(rule)
             if rule.needs_outputs and settings.accumulate > 1:
                 raise UsageError(
                     f"{type(rule).__name__} needs the model's outputs for the whole batch at once; "
