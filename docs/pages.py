@@ -83,12 +83,12 @@ def rows(part: Part, facts: dict[str, Any]) -> list[tuple[str, str]]:
     if space:
         found.append(("Search space", "; ".join(space)))
     if digits.get("accuracy") is not None:
-        found.append(
-            (
-                "On ``digits``",
-                f"accuracy {digits['accuracy']:.3f} after 100 steps with lr = {digits['lr']:.2g}",
-            )
-        )
+        said = f"accuracy {digits['accuracy']:.3f} after 100 steps with lr = {digits['lr']:.2g}"
+        if digits.get("options"):
+            said += f" and {digits['options']}"
+        if smaller(digits):
+            said += f"; on {digits['task']}, instead of the network"
+        found.append(("On ``digits``", said))
     elif digits.get("reason"):
         found.append(("On ``digits``", digits["reason"]))
     if text.get("metric") is not None:
@@ -96,12 +96,18 @@ def rows(part: Part, facts: dict[str, Any]) -> list[tuple[str, str]]:
             ("On ``text``", f"loss {text['metric']:.3f} after 40 steps with lr = {text['lr']:.2g}")
         )
     elif text.get("reason"):
-        found.append(("On ``text``", text["reason"]))
+        tried = "lr" in text
+        found.append(("On ``text``", text["reason"] if tried else f"not run: {text['reason']}"))
     if facts.get("step_ratio") is not None:
         found.append(("Training step", f"{facts['step_ratio']:.2f} times AdamW's, on ``digits``"))
     if digits.get("state_bytes_per_parameter") is not None:
         found.append(("State", f"{digits['state_bytes_per_parameter']:g} bytes per parameter"))
     return found
+
+
+def smaller(digits: dict[str, Any]) -> bool:
+    """Return whether a rule was measured on less than the network of ``digits``."""
+    return digits.get("task", "digits") != "digits"
 
 
 def needs(part: Part) -> str:
@@ -129,7 +135,7 @@ def table(parts: list[Part], measured: dict[str, Any]) -> str:
         peak = digits.get("peak_bytes")
         values = [
             (year(part.reference), "{:.0f}"),
-            (digits.get("accuracy"), "{:.3f}"),
+            (digits.get("accuracy"), "{:.3f}*" if smaller(digits) else "{:.3f}"),
             (text.get("metric"), "{:.3f}"),
             (facts.get("step_ratio"), "{:.2f}"),
             (digits.get("state_bytes_per_parameter"), "{:g}"),
@@ -146,6 +152,9 @@ def table(parts: list[Part], measured: dict[str, Any]) -> str:
         "A measured rule trained both workloads with one seed on one thread, at the best learning",
         "rate of a coarse grid and its own defaults otherwise: this shows that a rule works and",
         "what it costs, and is too little to rank rules by: ``thalweg race`` them on your task.",
+        "A star marks rules that hold a matrix of all parameters and were measured on softmax",
+        "regression of the digits instead of the network; the page of a rule says why its number",
+        "for ``text`` is missing.",
         "",
         ".. raw:: html",
         "",
