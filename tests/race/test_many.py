@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from thalweg import train
 from thalweg.cli.application import app
 from thalweg.core.errors import UsageError
-from thalweg.race.many import improvement, read_races
+from thalweg.race.improvement import improvement
+from thalweg.race.many import read_races
 from thalweg.race.run import run_race
 from thalweg.race.score import probability_interval, probability_of_improvement
 from thalweg.race.store import Store

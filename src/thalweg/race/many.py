@@ -4,52 +4,52 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-
-import numpy as np
 
 from thalweg.core.errors import UsageError
 from thalweg.core.files import write_atomically
-from thalweg.core.seeds import derive_seed
+from thalweg.race.improvement import Improvement, improvements
 from thalweg.race.machine import contention
 from thalweg.race.rows import RunRow
-from thalweg.race.score import LEVEL, Scores, probability_of_improvement, resampled_wins
+from thalweg.race.score import Scores
 from thalweg.race.stages import final_scores
 from thalweg.race.store import Store
+from thalweg.race.verdict import judge
 from thalweg.scoring.runs import Run, Runs
 from thalweg.scoring.suite import Suite
 
-RESAMPLES = 2000
-
 
 @dataclass(frozen=True)
-class Improvement:
-    """How probably a run of ``a`` beats a run of ``b``, on average over workloads.
+class Finished:
+    """One of the races.
 
     Attributes:
-        a: an entrant.
-        b: another one.
-        workloads: how many both were raced on.
-        probability: the mean over workloads of `probability_of_improvement`.
-        low: lower end of its 95 % stratified bootstrap interval over seeds: what it says of these
-            workloads.
-        high: upper end.
-        wide_low: lower end with workloads drawn anew as well: what it says of others like them.
-        wide_high: upper end.
+        folder: where it is.
+        workload: its workload's name.
+        title: the workload's title.
+        verdict: the first sentence of its own verdict.
+        winner: the entrant that its verdict calls the winner, or None.
+        metric: what ranks there.
+        target: the metric's value that counts as reached.
+        runs: how many, of every kind.
+        wall_seconds: of all of them, added up; None if it was not recorded for one.
+        cpu_seconds: processor time of all of them, likewise.
     """
 
-    a: str
-    b: str
-    workloads: int
-    probability: float
-    low: float
-    high: float
-    wide_low: float
-    wide_high: float
+    folder: Path
+    workload: str
+    title: str
+    verdict: str
+    winner: str | None
+    metric: str
+    target: float
+    runs: int
+    wall_seconds: float | None
+    cpu_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class Races:
             study; in the others each final run is a study of one.
         suite: the workloads and targets.
         improvements: of every pair of entrants that share a workload.
+        recipes: the recipe of each entrant, of the first race that it took part in.
+        ruleset: by which all were run.
+        races: each of them, in the order given.
         unit: ``seconds``, or ``steps`` if the machine of one of the races was busy.
         notes: what is to be known.
     """
@@ -68,6 +71,9 @@ class Races:
     runs: Runs
     suite: Suite
     improvements: tuple[Improvement, ...]
+    recipes: Mapping[str, str]
+    ruleset: str
+    races: tuple[Finished, ...]
     unit: str
     notes: tuple[str, ...]
 
@@ -84,6 +90,10 @@ def read_races(folders: Sequence[Path]) -> Races:
     scores: dict[str, dict[str, Scores]] = {}
     rulesets: dict[str, Path] = {}
     busy: list[str] = []
+    planned: dict[str, int] = {}
+    recipes: dict[str, str] = {}
+    races: list[Finished] = []
+    notes: list[str] = []
     for folder in folders:
         with Store.open(folder) as store:
             name, config = _checked(store, scores), store.config()
@@ -100,7 +110,13 @@ def read_races(folders: Sequence[Path]) -> Races:
             scores[name] = {
                 one["name"]: final_scores(store, one["name"]) for one in config["entrants"]
             }
-            if why := contention(store.runs(), store.machine()):
+            planned[name] = config["seeds"]
+            for one in config["entrants"]:
+                if recipes.setdefault(one["name"], one["recipe"]) != one["recipe"]:
+                    notes.append(f"{one['name']} is not the same recipe on {name} as before")
+            every_run = store.runs()
+            races.append(_finished(store, every_run, targets[name]))
+            if why := contention(every_run, store.machine()):
                 busy.append(f"{name}: {why}")
     if len(rulesets) > 1:
         (one, first), (other, second), *_ = rulesets.items()
@@ -109,50 +125,26 @@ def read_races(folders: Sequence[Path]) -> Races:
             "ruleset together"
         )
     unit = "steps" if busy else "seconds"
-    notes = [f"steps are scored, not times, because a machine was busy: {busy[0]}"] if busy else []
+    if busy:
+        notes.insert(0, f"steps are scored, not times, because a machine was busy: {busy[0]}")
     runs = tuple(_run(name, row, study, every, unit) for name, row, study, every in rows)
     return Races(
         Runs(runs, "the races"),
         Suite(base=tuple(targets), targets=targets),
-        tuple(_improvements(scores)),
+        tuple(improvements(scores, planned)),
+        recipes,
+        next(iter(rulesets)),
+        tuple(races),
         unit,
         tuple(notes),
     )
 
 
-def improvement(
-    x: Sequence[Scores], y: Sequence[Scores], rng: np.random.Generator, resamples: int = RESAMPLES
-) -> tuple[float, tuple[float, float], tuple[float, float]]:
-    """Return the probability of improvement over tasks, its interval, and the wide interval.
-
-    Args:
-        x: scores of the runs of one entrant, for each task; any number of runs.
-        y: likewise, of the other entrant.
-        rng: draws the resamples.
-        resamples: how many.
-    """
-    tasks = len(x)
-    value = float(np.mean([probability_of_improvement(a, b) for a, b in zip(x, y, strict=True)]))
-    # A task that is drawn twice has its runs drawn twice: shape (places, tasks, resamples).
-    drawn = np.array(
-        [
-            [resampled_wins(a, b, rng, resamples) for a, b in zip(x, y, strict=True)]
-            for _ in range(tasks)
-        ]
-    )
-    ends = [LEVEL / 2, 1 - LEVEL / 2]
-    low, high = np.quantile(drawn[0].mean(0), ends)
-    chosen = rng.integers(tasks, size=(tasks, 1, resamples))
-    wide = np.take_along_axis(drawn, chosen, axis=1).mean((0, 1))
-    wide_low, wide_high = np.quantile(wide, ends)
-    return value, (float(low), float(high)), (float(wide_low), float(wide_high))
-
-
 def write_improvements(races: Races, folder: Path) -> Path:
-    """Write improvements.csv into an existing folder."""
+    """Write improvements.csv into an existing folder; ``better`` is empty where nothing is told."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    head = ("a", "b", "workloads", "probability", "low", "high", "wide_low", "wide_high")
+    head = [field.name for field in fields(Improvement)]
     writer.writerow(head)
     writer.writerows([[getattr(one, name) for name in head] for one in races.improvements])
     path = folder / "improvements.csv"
@@ -195,13 +187,34 @@ def _run(workload: str, row: RunRow, study: str, every: int, unit: str) -> Run:
     )
 
 
-def _improvements(scores: dict[str, dict[str, Scores]]) -> list[Improvement]:
-    names = list(dict.fromkeys(name for by_name in scores.values() for name in by_name))
-    found = []
-    for a, b in combinations(names, 2):
-        both = [one for one in scores.values() if a in one and b in one]
-        if both:
-            rng = np.random.default_rng(derive_seed(0, "improvement", a, b))
-            value, near, wide = improvement([one[a] for one in both], [one[b] for one in both], rng)
-            found.append(Improvement(a, b, len(both), value, *near, *wide))
-    return found
+def _finished(store: Store, rows: Sequence[RunRow], target: float) -> Finished:
+    workload = store.workload()
+    sentence, winner = _verdict(store)
+    return Finished(
+        folder=store.folder,
+        workload=workload["name"],
+        title=workload["title"],
+        verdict=sentence,
+        winner=winner,
+        metric=workload["metric_name"],
+        target=target,
+        runs=len(rows),
+        wall_seconds=_total(row.wall_seconds for row in rows),
+        cpu_seconds=_total(row.cpu_seconds for row in rows),
+    )
+
+
+def _verdict(store: Store) -> tuple[str, str | None]:
+    """Return a race's first sentence and winner from verdict.json, judged again if it has none."""
+    try:
+        told = json.loads((store.folder / "verdict.json").read_text(encoding="utf-8"))
+        return told["sentences"][0], told["winner"]
+    except (OSError, ValueError, LookupError, TypeError):
+        verdict = judge(store)
+        return verdict.sentences[0], verdict.winner
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    known = [math.nan if value is None else value for value in values]
+    total = math.fsum(known)
+    return None if math.isnan(total) else total

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ BUDGET_FACTORS = {"external": 1.0, "self": 3.0}  # of AlgoPerf 0.5
 SEED = 0
 
 Array = NDArray[np.float64]
+Rows = tuple[Sequence[str], list[Sequence[Any]]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class Scoring:
         score: by AlgoPerf's grid.
         exact: by the exact integral.
         uncertainty: over resampled studies.
+        studies: how many there are on base workloads and variants, shape as ``times.values``.
         budgets: allowed seconds on the base workloads; NaN where they are unknown.
+        ruleset: by which the submissions were tuned.
+        trial_rule: by what a study's best trial was chosen.
         notes: what is to be known about the table.
     """
 
@@ -59,7 +64,10 @@ class Scoring:
     score: Array
     exact: Array
     uncertainty: Uncertainty
+    studies: NDArray[np.int64]
     budgets: Array
+    ruleset: str
+    trial_rule: TrialRule
     notes: tuple[str, ...]
 
     @property
@@ -71,6 +79,12 @@ class Scoring:
     def ranks(self) -> Array:
         """Return 1 + how many scored higher."""
         return ranked(self.score)
+
+    @cached_property
+    def tables(self) -> dict[str, Rows]:
+        """Return every table by name, its head and its rows."""
+        made = (_scores, _profiles, _times, _leave_one_out, _ratings, _speed_ups)
+        return {table.__name__[1:]: table(self) for table in made}
 
 
 def score(
@@ -99,7 +113,10 @@ def score(
         grid_score(relative),
         exact_score(relative),
         over_studies(studies, workloads, suite, rng),
+        np.array([[len(one) for one in row] for row in studies]),
         BUDGET_FACTORS[ruleset] * allowed,
+        ruleset,
+        trial_rule,
         tuple(_notes(runs, suite, times)),
     )
 
@@ -112,15 +129,7 @@ def write(scoring: Scoring, folder: Path) -> list[Path]:
     """
     check_folder(folder)
     make_folder(folder)
-    tables = {
-        "scores.csv": _scores,
-        "profiles.csv": _profiles,
-        "times.csv": _times,
-        "leave_one_out.csv": _leave_one_out,
-        "ratings.csv": _ratings,
-        "speed_ups.csv": _speed_ups,
-    }
-    return [_write(folder / name, rows(scoring)) for name, rows in tables.items()]
+    return [_write(folder / f"{name}.csv", rows) for name, rows in scoring.tables.items()]
 
 
 def _check_self_tuning(runs: Runs) -> None:
@@ -153,9 +162,6 @@ def _notes(runs: Runs, suite: Suite, times: TimeTable) -> Iterable[str]:
             yield f"nobody has a run on {name}, which counts as not solved"
         elif not np.isfinite(column).any():
             yield f"nobody met the target of {name}"
-
-
-Rows = tuple[Sequence[str], list[Sequence[Any]]]
 
 
 def _scores(scoring: Scoring) -> Rows:
