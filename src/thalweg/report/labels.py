@@ -6,17 +6,17 @@ from collections.abc import Sequence
 LONGEST = 28
 
 
-def short_labels(names: Sequence[str], recipes: Sequence[str]) -> list[str]:
+def short_labels(names: Sequence[str], recipes: Sequence[str | None]) -> list[str]:
     """Return a label for each entrant: short, and different from all others.
 
     An entrant that is called by its recipe gets the recipe's rule, and of its other parts those
-    that not all such entrants with that rule share. A name of one's own stays. What is still too
-    long is cut in the middle, what is still the same is numbered.
+    that not all such entrants with that rule share. A name of one's own, or one without a recipe,
+    stays. What is still too long is cut in the middle, what is still the same is numbered.
     """
     unnamed = {
         name: _parts(name)
         for name, recipe in zip(names, recipes, strict=True)
-        if name.startswith(recipe)
+        if recipe is not None and name.startswith(recipe)
     }
     labels = []
     for name in names:

@@ -1,6 +1,29 @@
 """The one look of the page: colours for both themes, and how each entrant is drawn."""
 
+from collections.abc import Iterable
+from typing import Any, Protocol
+
 from markupsafe import Markup
+
+
+class Drawn(Protocol):
+    """Somebody who is drawn in plots: by the index, under a label."""
+
+    @property
+    def index(self) -> int:
+        """Return the place that decides colour, line and marker."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Return the full name."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Return the short one."""
+        ...
+
 
 ENTRANT_COLOURS: tuple[tuple[str, str], ...] = (
     ("#445aea", "#78a8fe"),
@@ -98,6 +121,14 @@ def swatch(index: int) -> Markup:
         '<line x1="0" y1="7" x2="28" y2="7" stroke="currentColor" stroke-width="2.4"{}/>'
         '<g fill="currentColor" stroke="var(--surface)" stroke-width="1">{}</g></svg>'
     ).format(colour_name(index), pattern, Markup(_SHAPES[_shape(index)]))
+
+
+def legend(drawn: Iterable[Drawn]) -> list[dict[str, Any]]:
+    """Return what the chips that show and hide entrants need."""
+    return [
+        {"index": one.index, "label": one.label, "name": one.name, "swatch": swatch(one.index)}
+        for one in drawn
+    ]
 
 
 def theme_css() -> Markup:

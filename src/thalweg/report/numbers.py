@@ -52,6 +52,15 @@ def seconds(value: float | None) -> str:
     return f"{number(value * 1e9)}{THIN}ns"
 
 
+def percent(share: float) -> str:
+    """Return a share in whole percent; what is not quite nothing or everything is told as that."""
+    if 0 < share < 0.005:
+        return f"below 1{THIN}%"
+    if 0.995 <= share < 1:
+        return f"above 99{THIN}%"
+    return f"{share * 100:.0f}{THIN}%"
+
+
 def size(value: float | None) -> str:
     """Return a number of bytes in the largest decimal unit that fits (1 MB is 10^6 bytes)."""
     if value is None or not math.isfinite(value):

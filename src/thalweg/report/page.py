@@ -55,13 +55,7 @@ def write_report(
     if not path.parent.is_dir():
         raise UsageError(f"cannot write the page to {path}: {path.parent} is no folder")
     facts = read_race(race)
-    page = render(facts, terrain(race, facts, progress))
-    try:
-        write_atomically(path, page)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"cannot write the page to {path}: {reason}") from error
-    return path
+    return write_page(path, render(facts, terrain(race, facts, progress)))
 
 
 def render(race: Race, ground: Terrain) -> str:
@@ -80,11 +74,22 @@ def render(race: Race, ground: Terrain) -> str:
         "page.html.j2",
         sections,
         race=race,
-        legend=[
-            {"index": e.index, "label": e.label, "name": e.name, "swatch": look.swatch(e.index)}
-            for e in race.ranking
-        ],
+        legend=look.legend(race.ranking),
     )
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page, whole or not at all; return its path.
+
+    Raises:
+        UsageError: the system refused.
+    """
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"cannot write the page to {path}: {reason}") from error
+    return path
 
 
 def fill(template: str, sections: dict[str, Any], **context: Any) -> str:

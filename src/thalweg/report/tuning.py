@@ -7,13 +7,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from thalweg.core.errors import UsageError
-from thalweg.core.files import write_atomically
 from thalweg.core.registry import get
 from thalweg.core.space import Choice, Log, Space
 from thalweg.report.figure import Figure, axis, colour, linear_range, text
 from thalweg.report.numbers import NONE, integer, number
-from thalweg.report.page import fill
+from thalweg.report.page import fill, write_page
 from thalweg.tune import Slice, Trial, Tuned, slices
 from thalweg.tune.importance import comparable
 
@@ -43,11 +41,7 @@ def write_tuning_report(tuned: Tuned, out: Path | None = None) -> Path:
         UsageError: the page cannot be written.
     """
     path = out or Path(tuned.config.out) / "report.html"
-    try:
-        write_atomically(path, render(tuned))
-    except OSError as error:
-        raise UsageError(f"cannot write the page to {path}: {error.strerror or error}") from error
-    return path
+    return write_page(path, render(tuned))
 
 
 def render(tuned: Tuned) -> str:

@@ -21,11 +21,12 @@ def build(race: Race) -> dict[str, Any]:
     """Return the headline, the sentences and the rows of the leaderboard."""
     first, *rest = race.verdict.sentences
     scale = _Scale(race)
-    sentences = [shortened(sentence, race) for sentence in rest]
+    labels = {entrant.name: entrant.label for entrant in race.entrants}
+    sentences = [shortened(sentence, labels) for sentence in rest]
     shown = _shown(sentences)
     return {
         "headline": _headline(race),
-        "lead": shortened(first, race),
+        "lead": shortened(first, labels),
         "sentences": sentences[:shown],
         "more": sentences[shown:],
         "facts": _facts(race),
@@ -45,10 +46,10 @@ def _shown(sentences: Sequence[Markup]) -> int:
     return sum(length <= AT_ONCE // 2 for length in lengths)
 
 
-def shortened(sentence: str, race: Race) -> Markup:
+def shortened(sentence: str, labels: Mapping[str, str]) -> Markup:
     """Return a sentence of the verdict with entrants by their labels, their full names behind."""
     # Names of one or two letters are words as well.
-    labels = {e.name: e.label for e in race.entrants if len(e.name) > 2}
+    labels = {name: label for name, label in labels.items() if len(name) > 2}
     if not labels:
         return escape(sentence)
     # The longest name first: one may be a part of another.
