@@ -1,5 +1,6 @@
 """``thalweg score``."""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,16 +43,20 @@ def score(
             help="A study's best trial: least time, or fewest evaluations (AlgoPerf 0.5)."
         ),
     ] = TrialRule.time,
-    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("scores"),
+    out: Annotated[Path, typer.Option(help="Folder for the report and the tables.")] = Path(
+        "scores"
+    ),
 ) -> None:
     """Score anyone's runs by AlgoPerf's rules, with the uncertainty that studies leave.
 
-    Writes scores.csv, profiles.csv, times.csv, leave_one_out.csv, ratings.csv and speed_ups.csv;
-    for races also improvements.csv: how probably one entrant beats another, over all workloads.
+    Writes report.html, scores.csv, profiles.csv, times.csv, leave_one_out.csv, ratings.csv and
+    speed_ups.csv; for races also improvements.csv: how probably one entrant beats another, over
+    all workloads, and whether the data tell the two apart.
     """
     from thalweg.core.errors import UsageError
     from thalweg.core.files import check_folder
     from thalweg.race.many import read_races, write_improvements
+    from thalweg.report.scores import write_score_report
     from thalweg.scoring import read_runs, read_suite
     from thalweg.scoring.tables import score as score_runs
     from thalweg.scoring.tables import write
@@ -75,6 +80,11 @@ def score(
     write(scoring, out)
     if races is not None:
         write_improvements(races, out)
+    words = ["thalweg", "score", *map(str, runs)]
+    if workloads is not None:
+        words += ["--workloads", str(workloads), "--ruleset", ruleset.value]
+    words += ["--trial-rule", trial_rule.value, "--out", "my-scores"]
+    page = write_score_report(scoring, out, races, shlex.join(words))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("rank", "submission", "score", "95 %", "ranks", "first"):
         table.add_column(column, justify="left" if column == "submission" else "right")
@@ -91,4 +101,4 @@ def score(
     console().print(table)
     for note in (*scoring.notes, *(races.notes if races else ())):
         error_console().print(f"note: {note}", soft_wrap=True)
-    console().print(f"tables: {out}", soft_wrap=True)
+    console().print(f"tables: {out}\nreport: {page}", soft_wrap=True)
