@@ -1,16 +1,13 @@
-import itertools
-import json
 import re
-from html.parser import HTMLParser
 
-import plotly.graph_objects as go
 import pytest
 import torch
+from page_reader import Page, check_figure
 from synthetic_race import make_store
 
 from thalweg.core.errors import UsageError
 from thalweg.race.store import Store
-from thalweg.report import look, write_report
+from thalweg.report import write_report
 from thalweg.report.facts import read_race
 from thalweg.report.page import render
 from thalweg.report.sections import curves, pairs, tuning, verdict
@@ -68,39 +65,6 @@ RACES = {
 }
 
 
-class Page(HTMLParser):
-    """What a test needs to know of a page."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.ids, self.texts, self.scripts = [], [], [], {}
-        self._open = []
-        self.feed(html)
-        self.text = " ".join(" ".join(self.texts).split())
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.tags.append((tag, given))
-        if "id" in given:
-            self.ids.append(given["id"])
-        self._open.append((tag, given))
-
-    def handle_endtag(self, tag):
-        while self._open and self._open.pop()[0] != tag:
-            continue
-
-    def handle_data(self, data):
-        tag, given = self._open[-1] if self._open else ("", {})
-        if tag in ("script", "style"):
-            self.scripts[given.get("id", tag)] = data
-        else:
-            self.texts.append(data)
-
-    @property
-    def figures(self):
-        return json.loads(self.scripts["figures"])
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     made = {}
@@ -110,47 +74,19 @@ def pages(tmp_path_factory):
     return made
 
 
-def painted(value):
-    """Return a figure's data with its colour names replaced by colours, as the page's script."""
-    if isinstance(value, dict):
-        if "$" in value:
-            return look.TOKENS[value["$"]][0]
-        return {key: painted(item) for key, item in value.items()}
-    return [painted(item) for item in value] if isinstance(value, list) else value
-
-
 @pytest.mark.parametrize("race", RACES)
 def test_every_figure_is_one_that_plotly_knows(pages, race):
     page = pages[race]
     for name, figure in page.figures.items():
-        go.Figure(painted({"data": figure["data"], "layout": figure["layout"]}))
-        phone = {key: v for key, v in figure["phone"].items() if key not in ("height", "cells")}
-        go.Layout(painted(phone))
-        for variant in figure["variants"].values():
-            go.Layout(painted(variant.get("layout", {})))
-            assert len(variant.get("data", figure["data"])) == len(figure["data"])
+        check_figure(figure)
         assert name in page.ids
 
 
 @pytest.mark.parametrize("race", RACES)
 def test_a_page_is_whole_and_asks_for_nothing(pages, race):
     page = pages[race]
-    assert len(page.ids) == len(set(page.ids))
+    page.check()
     assert set(SECTIONS) <= set(page.ids)
-    for tag, given in page.tags:
-        assert tag not in ("img", "iframe", "object", "embed", "video", "audio")
-        for key in ("src", "href", "action", "data", "srcset", "poster"):
-            target = given.get(key)
-            assert target is None or target.startswith(("#", "data:")), (tag, target)
-        for key in ("aria-labelledby", "aria-describedby"):
-            assert given.get(key) is None or given[key] in page.ids
-    policy = next(g["content"] for t, g in page.tags if g.get("http-equiv"))
-    assert "default-src 'none'" in policy
-    for name in ("style", "script"):
-        assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", page.scripts[name])
-    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
-    assert headings.count(1) == 1
-    assert all(b - a <= 1 for a, b in itertools.pairwise(headings))
 
 
 def test_names_are_text_and_never_markup(pages):

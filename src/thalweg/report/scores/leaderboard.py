@@ -11,7 +11,7 @@ from thalweg.race.sentences import listing
 from thalweg.report import look
 from thalweg.report.numbers import integer, percent
 from thalweg.report.scores.facts import Scores, Submission, count
-from thalweg.scoring.profile import CUT_OFF, ratios
+from thalweg.scoring.profile import ratios
 
 FEW = 3
 """Under so many studies, drawing them again says little."""
@@ -88,18 +88,8 @@ def _sentences(scores: Scores) -> Iterator[str]:
             f"Next is {behind[0].label} with {_score(scores, i)}; it is first in "
             f"{percent(scoring.uncertainty.first[i])} of the resamples."
         )
-    yield _solved(scores)
     yield from _without_one(scores)
     yield from _told_apart(scores)
-
-
-def _solved(scores: Scores) -> str:
-    relative = ratios(scores.scoring.standing)[scores.ranking[0].index]
-    return (
-        f"{scores.ranking[0].label} is the fastest on {integer(int((relative == 1).sum()))} of "
-        f"{count(len(scores.base), 'workload')} and meets the target within {CUT_OFF:.0f} times "
-        f"the fastest time on {integer(int(np.isfinite(relative).sum()))}."
-    )
 
 
 def _without_one(scores: Scores) -> Iterator[str]:
@@ -114,9 +104,9 @@ def _without_one(scores: Scores) -> Iterator[str]:
     if not own:
         return
     if lost:
-        yield f"It depends on single workloads: {first.label} is not first without {_any(lost)}."
+        yield f"{first.label} is not first without the workload {_any(lost)}."
     else:
-        yield f"It does not depend on a single workload: {first.label} is first without any one."
+        yield f"{first.label} is first without any one of the workloads, too."
 
 
 def _any(names: list[str]) -> str:
@@ -173,7 +163,7 @@ def _facts(scores: Scores) -> list[tuple[str, str]]:
         ("Workloads", workloads),
         (runs, studies),
         ("Ruleset", scores.ruleset),
-        ("Time to target", f"in {scores.unit}"),
+        ("Scored by", "training time" if scores.unit == "seconds" else "steps of training"),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from thalweg.report.numbers import number
 from thalweg.report.scores.facts import Scores
 from thalweg.scoring.profile import CUT_OFF, GRID
 
@@ -70,9 +71,9 @@ def build(scores: Scores) -> dict[str, Any]:
     rules = [("Ruleset", _RULESETS.get(scores.ruleset, scores.ruleset))]
     if scores.ruleset == "external":
         rules.append(("Best trial by", _TRIALS[scoring.trial_rule]))
-    rules.append(("Times in", scores.unit))
+    rules.append(("Time to target in", scores.unit))
     targets = [
-        (name, f"{scoring.suite.targets[name]:g}")
+        (name, number(scoring.suite.targets[name], 6))
         for name in scoring.suite.workloads
         if name in scoring.suite.targets
     ]

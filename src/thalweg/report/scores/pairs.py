@@ -43,7 +43,8 @@ def build(scores: Scores) -> dict[str, Any] | None:
 
 
 def _order(one: Improvement, place: dict[str, int]) -> tuple[int, int]:
-    return tuple(sorted((place[one.a], place[one.b])))  # type: ignore[return-value]
+    a, b = place[one.a], place[one.b]
+    return min(a, b), max(a, b)
 
 
 def _row(one: Improvement, scores: Scores) -> dict[str, str]:
@@ -68,7 +69,7 @@ def _row(one: Improvement, scores: Scores) -> dict[str, str]:
         "wide": f"{wide.low:.2f} to {wide.high:.2f}",
         "wins": f"{wins} of {one.wins + one.losses}",
         "rate": number(one.p_adjusted, 2),
-        "told": f"{labels[one.better]} is better" if one.better else "tie",
+        "told": "told apart" if one.better else "tie",
     }
 
 

@@ -10,13 +10,11 @@ import numpy as np
 from thalweg.report import look
 from thalweg.report.figure import Figure, Spec, axis, colour, text
 from thalweg.report.numbers import THIN, TIMES, number, percent
-from thalweg.report.scores.facts import Scores, Submission
+from thalweg.report.scores.facts import Scores, Submission, count
 from thalweg.scoring.profile import CUT_OFF, performance_profile, ratios
 
 LEADERS = 6
 """So many are drawn in full where there are more; the others stay pale until they are asked for."""
-
-TICKS = (1, 1.25, 1.5, 2, 2.5, 3, 4)
 
 
 def build(scores: Scores) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def build(scores: Scores) -> dict[str, Any]:
     first = [_strength(one, faint) for (_, one), faint in zip(drawn, pale, strict=True)]
     figure = Figure(
         id="profile-figure",
-        title="The higher a curve, the more workloads are solved about as fast as by the fastest",
+        title=_title(scores),
         subtitle=f"Share of the {len(scores.base)} workloads on which the time to the target is "
         "at most so many times the least of all; the score is the area under the curve",
         data=[
@@ -39,23 +37,38 @@ def build(scores: Scores) -> dict[str, Any]:
             for trace, change in zip(traces, first, strict=True)
         ],
         layout={
-            "xaxis": axis(
-                "times the fastest submission's time (log scale)", range=[-0.012, math.log10(4.06)]
-            )
-            | {
+            "xaxis": {
+                **axis("times the fastest submission's time (log scale)"),
                 "type": "log",
-                "tickmode": "array",
-                "tickvals": list(TICKS),
-                "ticktext": [f"{number(tick)}{THIN}{TIMES}" for tick in TICKS],
+                "range": [-0.012, math.log10(1.015 * CUT_OFF)],
+                **_ticks(1, 1.25, 1.5, 2, 2.5, 3, 4),
             },
             "yaxis": axis("share of workloads", range=[-0.03, 1.04], tickformat=".0%"),
             "hovermode": "closest",
         },
         height=440,
-        phone={"height": 340},
+        phone={"height": 340, "xaxis": _ticks(1, 1.5, 2, 3, 4)},
         variants={"first": {"data": first}, "everyone": {"data": full}} if many else {},
     )
     return {"figure": figure, "many": many, "leaders": LEADERS}
+
+
+def _title(scores: Scores) -> str:
+    first = scores.ranking[0]
+    relative = ratios(scores.scoring.standing)[first.index]
+    met = int(np.isfinite(relative).sum())
+    if not met:
+        return "Nobody met a target that counts"
+    return (
+        f"{first.label} is the fastest on {int((relative == 1).sum())} of "
+        f"{count(len(scores.base), 'workload')}, and within {CUT_OFF:.0f} times the fastest on "
+        f"{met}"
+    )
+
+
+def _ticks(*taus: float) -> Spec:
+    texts = [f"{number(tau)}{THIN}{TIMES}" for tau in taus]
+    return {"tickmode": "array", "tickvals": list(taus), "ticktext": texts}
 
 
 def _curve(one: Submission, relative: np.ndarray) -> Spec:

@@ -73,17 +73,13 @@ def _speed_up(ratio: float) -> str:
 
 def _title(scores: Scores, known: dict[tuple[str, str], float]) -> str:
     first = scores.ranking[0]
-    own = {b: ratio for (a, b), ratio in known.items() if a == first.name}
+    own = [ratio for (one, _), ratio in known.items() if one == first.name]
     if not own:
         return "Mean ratios of times"
-    nearest = max(own, key=lambda name: own[name])
-    return (
-        f"{first.label} takes {number(own[nearest])}{TIMES} the time of {scores.labels[nearest]} "
-        "on average, and less of the others'"
-        if len(own) > 1
-        else f"{first.label} takes {number(own[nearest])}{TIMES} the time of "
-        f"{scores.labels[nearest]} on average"
-    )
+    low, high = (f"{number(end)}{TIMES}" for end in (min(own), max(own)))
+    if len(own) == 1:
+        return f"On average {first.label} takes {low} the time of the other one"
+    return f"On average {first.label} takes from {low} to {high} the time of the others"
 
 
 def ratings(scores: Scores) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from thalweg.report.cells import Cells, grid
 from thalweg.report.figure import Figure, text
-from thalweg.report.numbers import TIMES, number
+from thalweg.report.numbers import TIMES
 from thalweg.report.scores.facts import Scores, Submission
 from thalweg.scoring.profile import CUT_OFF, ratios
 
@@ -70,10 +70,10 @@ def _figure(scores: Scores) -> Figure:
         for j, name in enumerate(scores.base):
             value = float(relative[one.index, j])
             time = scores.time(table.values[one.index, table.workloads.index(name)])
+            steps = " steps" if scores.unit == "steps" else ""
             who = f"{text(one.label)} on {text(name)}"
             if math.isfinite(value):
-                ratio = f"{number(value)}{TIMES}"
-                steps = " steps" if scores.unit == "steps" else ""
+                ratio = f"{value:.2f}{TIMES}"
                 met.cell(
                     math.log(value),
                     ratio if written else "",
@@ -83,16 +83,16 @@ def _figure(scores: Scores) -> Figure:
                 continue
             met.blank()
             if time == "no run":
-                missed.cell(0.0, "", f"{who}<br>no run")
+                missed.cell(0.0, "no run", f"{who}<br>no run")
             elif time == "not reached":
-                missed.cell(1.0, "", f"{who}<br><b>not reached</b>")
+                missed.cell(1.0, "miss", f"{who}<br><b>not reached</b>")
             else:
-                missed.cell(1.0, "", f"{who}<br><b>does not count</b>: {time}")
+                missed.cell(1.0, "miss", f"{who}<br><b>does not count</b>: {time}{steps}")
     layout = grid([text(one.label) for one in scores.ranking], [text(one) for one in scores.base])
     return Figure(
         id="ratios",
         title=_title(scores),
-        subtitle=f"Time over that of the fastest, as it is scored. Sand: not reached, or it does "
+        subtitle=f"Time over that of the fastest, as it is scored. A miss: not reached, or it does "
         f"not count, because it took more than {CUT_OFF:.0f} times the fastest"
         + (" or missed a held-out variant" if scores.scoring.suite.variants else ""),
         data=[
@@ -113,8 +113,10 @@ def _title(scores: Scores) -> str:
         return "Nobody met a target that counts"
     if len(fast) == 1:
         return f"{fast[0]} is the fastest wherever a target is met"
-    most = max(wins, key=lambda one: one[0])
+    most = max(count for count, _ in wins)
+    often = [label for count, label in wins if count == most]
+    who = f"{often[0]} most often, on" if len(often) == 1 else "nobody on more than"
     return (
-        f"{len(fast)} submissions are the fastest somewhere, {most[1]} most often: on {most[0]} of "
+        f"{len(fast)} submissions are the fastest on some workload, {who} {most} of "
         f"{len(scores.base)}"
     )
