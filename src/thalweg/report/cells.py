@@ -50,6 +50,11 @@ class Cells:
         }
 
 
+def narrow(columns: int) -> str:
+    """Return what becomes of the text of that many columns of cells on a narrow screen."""
+    return "small" if columns <= 5 else "none"
+
+
 def grid(rows: Sequence[str], columns: Sequence[str]) -> Spec:
     """Return the layout of a heat map with named rows, from the top, and columns."""
 

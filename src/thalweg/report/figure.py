@@ -25,7 +25,8 @@ class Figure:
         layout: plotly layout beyond what all plots of the page share.
         height: in CSS pixels.
         aspect: height of the plotting area over its width, which then decides the height.
-        phone: changes to ``layout`` on a narrow screen; ``height`` may be among them.
+        phone: changes to ``layout`` on a narrow screen; ``height`` may be among them, and ``cells``
+            (``small`` or ``none``): what becomes of text in the cells of a heat map.
         variants: by name, what a switch on the page changes: ``{"data": [changes by trace],
             "layout": changes, "title": ...}``; the first one is what ``data`` holds already.
         note: a sentence in small type under the plot.

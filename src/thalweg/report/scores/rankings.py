@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from thalweg.report.cells import Cells, grid
+from thalweg.report.cells import Cells, grid, narrow
 from thalweg.report.chances import NAMED
 from thalweg.report.figure import Figure, text
 from thalweg.report.numbers import THIN, TIMES, number
@@ -58,7 +58,7 @@ def speed_ups(scores: Scores) -> dict[str, Any] | None:
             ],
             layout=grid(labels, columns),
             height=side,
-            phone={"height": min(side, 420), "cells": "small"},
+            phone={"height": min(side, 420), "cells": narrow(len(scores.ranking))},
             note="Grey: unknown, because a target was not reached and the time that was allowed "
             "is not known, or there is no run."
             if missing

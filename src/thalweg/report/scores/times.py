@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from thalweg.report.cells import Cells, grid
+from thalweg.report.cells import Cells, grid, narrow
 from thalweg.report.figure import Figure, text
 from thalweg.report.numbers import TIMES
 from thalweg.report.scores.facts import Scores, Submission
@@ -92,8 +92,8 @@ def _figure(scores: Scores) -> Figure:
     return Figure(
         id="ratios",
         title=_title(scores),
-        subtitle=f"Time over that of the fastest, as it is scored. A miss: not reached, or it does "
-        f"not count, because it took more than {CUT_OFF:.0f} times the fastest"
+        subtitle="Time over that of the fastest, as it is scored. Misses, in the warm colour: not "
+        f"reached, or it does not count, because it took more than {CUT_OFF:.0f} times the fastest"
         + (" or missed a held-out variant" if scores.scoring.suite.variants else ""),
         data=[
             met.trace(["for-2", "for-1", "even"], 0.0, math.log(CUT_OFF)),
@@ -101,7 +101,7 @@ def _figure(scores: Scores) -> Figure:
         ],
         layout=layout,
         height=140 + 34 * min(len(scores.ranking), 28),
-        phone={"cells": "small"} if len(scores.base) <= 8 else {},
+        phone={"cells": narrow(len(scores.base))},
     )
 
 

@@ -87,7 +87,7 @@ function assemble(id) {
   });
   const { height, cells, ...layout } = spec.phone;
   const full = merge(common(colours, phone), spec.layout, chosen.layout, phone ? layout : {});
-  if (phone && cells) for (const trace of data) trace.textfont = { size: 10 };
+  if (phone && cells) for (const trace of data) Object.assign(trace, cells === "none" ? { texttemplate: "" } : { textfont: { size: 10 } });
   const holder = document.getElementById(id);
   let tall = phone && height ? height : Number(holder.dataset.height);
   // Room for axis labels on the left, for the colour bar and the axis title above and below.
