@@ -10,9 +10,9 @@ For each rule, in a process of its own on one thread:
   both in turn.
 
 Rules that cannot do that with a network of this size in bearable time and memory are measured on
-what they are for, which the table says: those that hold a matrix of all parameters on softmax
-regression of the same digits (`LINEAR`), some with options (`OPTIONS`), some not on `text`
-(`NOT_ON_TEXT`).
+what they are for, which the table says: those that hold a matrix of all parameters, or are for
+convex sums, on softmax regression of the same digits (`LINEAR`), some with options (`OPTIONS`),
+some not on `text` (`NOT_ON_TEXT`).
 
 The training runs give the same numbers on a busy machine (``--skip-times``); times need an idle
 one (``--only-times`` adds them to what is there).
@@ -40,10 +40,11 @@ DIGITS_STEPS, TEXT_STEPS, RATES, LIMIT = 100, 40, 7, 3600
 
 SOFTMAX = "digits of 7 x 7, softmax regression"
 OPTIONS = {"gauss-newton": ', solver="cg"', "saddle-free-newton": ", rank=20"}
-LINEAR = ("newton", "grad-norm-smooth-newton", "filtered-newton", "tngd")
+SQUARE = ("newton", "grad-norm-smooth-newton", "filtered-newton", "tngd")
+LINEAR = (*SQUARE, "prox-linear", "a-coder", "ai-sarah")
 _SQUARE = "a step takes the square of 354,336 numbers"
 _PASSES = "a step reads all of the data several times"
-NOT_ON_TEXT = dict.fromkeys(LINEAR, _SQUARE) | {
+NOT_ON_TEXT = dict.fromkeys(SQUARE, _SQUARE) | {
     "egn": "a step takes the Jacobian of 133,120 outputs a batch",
     "prox-linear": "a step takes a backward pass for each of 2,048 losses a batch",
     "a-coder": _PASSES,
