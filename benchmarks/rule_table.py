@@ -61,14 +61,14 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        found = {} if options.only_times else measure(options.one)
+        found = results().get(options.one, {}) if options.only_times else measure(options.one)
         times = {} if options.skip_times else {"step_ratio": step_ratio(options.one, found)}
         print(json.dumps(found | times))
         return
     import thalweg.recipe  # noqa: F401 - fills the registry
     from thalweg.core import registry
 
-    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = results()
     missing = [
         slug
         for slug in registry.slugs("rule")
@@ -95,6 +95,10 @@ def main() -> None:
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(run, wanted))
+
+
+def results() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 def measure(slug: str) -> dict[str, Any]:
