@@ -63,7 +63,9 @@ class ProxLinear(
     State: nothing. A step of prox-linear takes a backward pass for each c_i and holds J.
 
     When to use: "prox-linear" for robust regression, phase retrieval and the like, where it
-    forgives any learning rate; "truncated" for any loss whose least value is near 0.
+    forgives any learning rate; "truncated" for any loss whose least value is near 0, such as the
+    cross-entropy of the built-in workloads: "prox-linear" takes what a network returns for c, and
+    would only shrink its logits.
 
     Reference: Davis & Drusvyatskiy, "Stochastic Model-Based Minimization of Weakly Convex
     Functions", SIAM Journal on Optimization 29(1), 2019, arXiv 1803.06523; Asi & Duchi,
