@@ -42,7 +42,7 @@ SOFTMAX = "digits of 7 x 7, softmax regression"
 OPTIONS = {
     "gauss-newton": ', solver="cg"',
     "saddle-free-newton": ", rank=20, damping=0.1",
-    "prox-linear": ', model="truncated"',
+    "prox-linear": ', local_model="truncated"',
 }
 SQUARE = ("newton", "grad-norm-smooth-newton", "filtered-newton", "tngd")
 LINEAR = (*SQUARE, "a-coder", "ai-sarah")

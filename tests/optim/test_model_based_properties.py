@@ -213,7 +213,7 @@ def test_prox_linear_truncated_and_linear_equal_their_procedures(
 
     reference = truncated if model == "truncated" else linear
     procedure = reference(START, at, lr=lr, weight_decay=decay)
-    run = Run.on("prox-linear", PROBLEM, START, model=model, lr=lr, weight_decay=decay)
+    run = Run.on("prox-linear", PROBLEM, START, local_model=model, lr=lr, weight_decay=decay)
     for t, expected in enumerate(islice(procedure, 10), start=1):
         found = run.step(PROBLEM.closure(drawn(t), run.params))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
@@ -234,7 +234,7 @@ def test_prox_linear_of_one_value_has_a_closed_form(outer: str, c: float) -> Non
     expected = -np.clip(c / (row @ row), low, 0.5) * row
     np.testing.assert_allclose(run.step(closure), expected, rtol=0, atol=1e-15)
     if outer == "abs":
-        short = Run("prox-linear", np.zeros(2), lr=0.5, model="truncated")
+        short = Run("prox-linear", np.zeros(2), lr=0.5, local_model="truncated")
         p = short.params[0]
         np.testing.assert_allclose(short.step(closure), expected, rtol=0, atol=1e-15)
 
@@ -278,7 +278,7 @@ def _phase_retrieval(rule: str, lr: float, steps: int = 600, **hyper: Any) -> fl
 
 def test_prox_linear_retrieves_phases_to_machine_precision() -> None:
     assert _phase_retrieval("prox-linear", 0.1) < 1e-14
-    assert _phase_retrieval("prox-linear", 0.1, model="truncated") < 1e-14
+    assert _phase_retrieval("prox-linear", 0.1, local_model="truncated") < 1e-14
 
 
 def test_prox_point_retrieves_phases() -> None:
@@ -289,8 +289,8 @@ def test_prox_linear_is_robust_to_the_step_size() -> None:
     rates = (0.03, 1.0, 30.0)
     for lr in rates:
         assert _phase_retrieval("prox-linear", lr) < 1e-10
-    assert min(_phase_retrieval("prox-linear", lr, model="linear") for lr in rates) > 1e-2
-    assert max(_phase_retrieval("prox-linear", lr, model="linear") for lr in rates) == np.inf
+    assert min(_phase_retrieval("prox-linear", lr, local_model="linear") for lr in rates) > 1e-2
+    assert max(_phase_retrieval("prox-linear", lr, local_model="linear") for lr in rates) == np.inf
 
 
 def test_prox_linear_moreau_gradient_falls_as_its_theorem_says() -> None:
@@ -306,7 +306,7 @@ def test_prox_linear_moreau_gradient_falls_as_its_theorem_says() -> None:
         return (4.0 * (x - nearest)) ** 2
 
     def square(steps: int) -> float:
-        run = Run("prox-linear", [2.5], lr=0.5 / np.sqrt(steps + 1), model="linear")
+        run = Run("prox-linear", [2.5], lr=0.5 / np.sqrt(steps + 1), local_model="linear")
         draws, p = np.random.default_rng(0).choice(values, size=steps), run.params[0]
         path = [run.step(lambda b=b: (p.square() - b).abs().sum())[0] for b in draws]
         return float(np.mean([moreau(x) for x in path]))
@@ -330,7 +330,7 @@ def test_prox_linear_refuses_a_loss_without_what_is_inside() -> None:
 
 @pytest.mark.parametrize("model", ["prox-linear", "truncated", "linear"])
 def test_prox_linear_keeps_nan(model: str) -> None:
-    run = Run("prox-linear", [1.0], model=model)
+    run = Run("prox-linear", [1.0], local_model=model)
     p = run.params[0]
     run.step(lambda: (p.sum() * float("nan"), p * 1.0))
     assert np.isnan(run.point).all()
@@ -338,7 +338,7 @@ def test_prox_linear_keeps_nan(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["prox-linear", "truncated", "linear"])
 def test_prox_linear_rests_where_nothing_leads_on(model: str) -> None:
-    run = Run("prox-linear", [1.0, 2.0], [3.0], model=model)
+    run = Run("prox-linear", [1.0, 2.0], [3.0], local_model=model)
     p = run.params[0]
     found = run.step(lambda: ((p * 0.0 + 1).sum(), p * 0.0 + 1))
     np.testing.assert_array_equal(found, [1.0, 2.0, 3.0])

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -100,6 +101,13 @@ def test_impossible_recipes_are_refused(make, message):
 def test_unknown_parts_have_their_own_error():
     with pytest.raises(UnknownNameError):
         Use("adamv")
+
+
+def test_no_rule_has_a_setting_of_the_name_of_what_building_gives() -> None:
+    for part in registry.parts("rule"):
+        if "params" in inspect.signature(part.factory).parameters:
+            assert "model" not in part.parameters, part.slug
+    assert Recipe.parse('prox-linear(local_model="truncated")')
 
 
 @pytest.mark.usefixtures("test_rules")

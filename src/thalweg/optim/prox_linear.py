@@ -19,7 +19,7 @@ class ProxLinearRule(Rule):
     """The numbers of `ProxLinear`."""
 
     lr: float = 0.1
-    model: Literal["prox-linear", "truncated", "linear"] = "prox-linear"
+    local_model: Literal["prox-linear", "truncated", "linear"] = "prox-linear"
     outer: Literal["abs", "hinge"] = "abs"
     inner_steps: int = 50
 
@@ -48,14 +48,14 @@ class ProxLinear(
     ``p - clip(c / |J|^2, -lr, lr) J`` (from 0 to lr for the hinge); for several, their multipliers
     are found by cyclic ascent. The closure returns ``(loss, c)``.
 
-    With ``model="truncated"`` and ``"linear"`` the closure may return the loss f alone, and its
-    gradient g stands for J: ``p - min(lr, f / |g|^2) g`` for losses that are never negative, and
-    the subgradient step ``p - lr g``, both with r as it is, not linearised.
+    With ``local_model="truncated"`` and ``"linear"`` the closure may return the loss f alone, and
+    its gradient g stands for J: ``p - min(lr, f / |g|^2) g`` for losses that are never negative,
+    and the subgradient step ``p - lr g``, both with r as it is, not linearised.
 
     Args:
         params: see `RuleOptimizer`.
         lr: learning rate; the first two models are stable however large it is.
-        model: "prox-linear", "truncated" or "linear".
+        local_model: "prox-linear", "truncated" or "linear".
         outer: "abs" or "hinge", for "prox-linear".
         inner_steps: sweeps over the multipliers, at most.
         weight_decay: weight of r.
@@ -82,7 +82,7 @@ class ProxLinear(
         return Evaluations(params, closure, type(self).__name__)
 
     def _moved(self, evaluations: Evaluations, x: Tensor) -> Tensor:
-        decay, model = self.common("weight_decay"), self.common("model")
+        decay, model = self.common("weight_decay"), self.common("local_model")
         # Completing the square, r shortens lr and moves the centre.
         lr = self.common("lr") / (1 + self.common("lr") * decay)
         moved = -lr * decay * x
