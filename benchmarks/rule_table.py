@@ -10,8 +10,8 @@ For each rule, in a process of its own on one thread:
   five short runs of each, in turn.
 
 Rules that cannot do that with a network of this size in bearable time and memory are measured on
-what they are for, which the table says: those that hold a matrix of all parameters, or are for
-convex sums, on softmax regression of the same digits (`LINEAR`), some with options (`OPTIONS`),
+what they are for, which the table says: those that hold large matrices, or are for convex
+sums, on softmax regression of the same digits (`LINEAR`), some with options (`OPTIONS`),
 some not on `text` (`NOT_ON_TEXT`).
 
 The training runs give the same numbers on a busy machine (``--skip-times``); times need an idle
@@ -44,7 +44,7 @@ OPTIONS = {
     "prox-linear": ', local_model="truncated"',
 }
 SQUARE = ("newton", "grad-norm-smooth-newton", "filtered-newton", "tngd")
-LINEAR = (*SQUARE, "a-coder", "ai-sarah")
+LINEAR = (*SQUARE, "egn", "a-coder", "ai-sarah")
 _SQUARE = "a step takes the square of 354,336 numbers"
 _PASSES = "a step reads all of the data several times"
 NOT_ON_TEXT = dict.fromkeys(SQUARE, _SQUARE) | {

@@ -85,7 +85,7 @@ def rows(part: Part, facts: dict[str, Any]) -> list[tuple[str, str]]:
     if digits.get("accuracy") is not None:
         said = f"accuracy {digits['accuracy']:.3f} after 100 steps with lr = {digits['lr']:.2g}"
         if digits.get("options"):
-            said += f" and {digits['options']}"
+            said += f" and ``{digits['options']}``"
         if smaller(digits):
             said += f"; on {digits['task']}, instead of the network"
         found.append(("On ``digits``", said))
@@ -152,9 +152,9 @@ def table(parts: list[Part], measured: dict[str, Any]) -> str:
         "A measured rule trained both workloads with one seed on one thread, at the best learning",
         "rate of a coarse grid and its own defaults otherwise: this shows that a rule works and",
         "what it costs, and is too little to rank rules by: ``thalweg race`` them on your task.",
-        "A star marks rules that hold a matrix of all parameters, or are for convex sums: they",
-        "were measured on softmax regression of the digits instead of the network. The page of a",
-        "rule says why its number for ``text`` is missing.",
+        "A star marks rules that hold large matrices, or are for convex sums: they were measured",
+        "on softmax regression of the digits instead of the network. The page of a rule says why",
+        "its number for ``text`` is missing.",
         "",
         ".. raw:: html",
         "",
