@@ -1,6 +1,7 @@
 """Second derivatives of an objective: products, eigenpairs, traces, densities, samples' scatter."""
 
 from thalweg.landscape.curvature.density import SpectralDensity, spectral_density
+from thalweg.landscape.curvature.diagonals import empirical_fisher_diagonal, gauss_newton_diagonal
 from thalweg.landscape.curvature.eigenpairs import Eigenpairs, eigenpairs
 from thalweg.landscape.curvature.lanczos import Lanczos
 from thalweg.landscape.curvature.operators import (
@@ -30,6 +31,8 @@ __all__ = [
     "SpectralDensity",
     "diagonal",
     "eigenpairs",
+    "empirical_fisher_diagonal",
+    "gauss_newton_diagonal",
     "gradient_statistics",
     "sample_gradients",
     "spectral_density",

@@ -161,21 +161,15 @@ class Fisher(Curvature):
     def __init__(
         self, objective: Objective, likelihood: Likelihood = "categorical", memory: int = MEMORY
     ) -> None:
-        if likelihood not in LIKELIHOODS:
-            hint = did_you_mean(likelihood, LIKELIHOODS)
-            raise UsageError(f'unknown likelihood "{likelihood}".{hint}')
+        check_likelihood(likelihood)
         super().__init__(objective, memory)
         self._likelihood = likelihood
 
     def _of_batch(self, index: int) -> Product:
         _, outputs = self.objective.loss_and_outputs(self.objective.batches[index])
         samples = self.objective.sizes[index]
-        if self._likelihood == "gaussian":
-            stand_in = 0.5 * outputs.square().sum() / samples
-        else:
-            # The Hessian of log-sum-exp is diag(p) - p p'.
-            stand_in = outputs.logsumexp(-1).sum() / samples
-        return Linearised(_Evaluated(self.params, stand_in, outputs)).product  # type: ignore[arg-type]
+        loss = likelihood_loss(outputs, self._likelihood) / samples
+        return Linearised(_Evaluated(self.params, loss, outputs)).product  # type: ignore[arg-type]
 
 
 class EmpiricalFisher(Curvature):
@@ -199,6 +193,21 @@ class EmpiricalFisher(Curvature):
             self._memory -= g.nbytes
             self._kept[index] = product
         return product
+
+
+def check_likelihood(likelihood: str) -> None:
+    """Raise UsageError unless the likelihood is known."""
+    if likelihood not in LIKELIHOODS:
+        hint = did_you_mean(likelihood, LIKELIHOODS)
+        raise UsageError(f'unknown likelihood "{likelihood}".{hint}')
+
+
+def likelihood_loss(outputs: Tensor, likelihood: Likelihood) -> Tensor:
+    """Return a function of the outputs whose Hessian is the Fisher matrix by them."""
+    if likelihood == "gaussian":
+        return 0.5 * outputs.square().sum()
+    # The Hessian of log-sum-exp is diag(p) - p p'.
+    return outputs.logsumexp(-1).sum()
 
 
 @dataclass(frozen=True)

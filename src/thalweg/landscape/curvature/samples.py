@@ -1,7 +1,7 @@
 """Gradients of single samples, and what their scatter says."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ def gradient_statistics(objective: Objective) -> GradientStatistics:
     """
     count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
     for index in range(len(objective.batches)):
-        for rows in _chunks(objective, index):
+        for rows in chunks(objective, objective.batches[index], objective.sizes[index]):
             g = rows.double()
             fresh = g.mean(0)
             apart = fresh - mean
@@ -77,11 +77,23 @@ def sample_gradients(objective: Objective, batch: int = 0) -> Tensor:
     Raises:
         UsageError: a batch that is not made of tensors whose first dimension counts samples.
     """
-    return torch.cat(list(_chunks(objective, batch)))
+    return torch.cat(list(chunks(objective, objective.batches[batch], objective.sizes[batch])))
 
 
-def _chunks(objective: Objective, index: int) -> Iterator[Tensor]:
-    batch, size = objective.batches[index], objective.sizes[index]
+def chunks(
+    objective: Objective, batch: Any, size: int, loss: Callable[[Any, Any], Tensor] | None = None
+) -> Iterator[Tensor]:
+    """Yield the gradients of a batch's samples, shape (up to `CHUNK`, n) each.
+
+    Args:
+        objective: whose model, in evaluation mode.
+        batch: tensors, or tuples or dicts of them.
+        size: how many samples it holds.
+        loss: ``loss(model, batch)`` of a batch of one sample; the objective's own unless given.
+
+    Raises:
+        UsageError: as `sample_gradients`.
+    """
 
     def checked(x: Any) -> Any:
         if isinstance(x, Tensor) and (x.ndim == 0 or len(x) != size):
@@ -92,7 +104,7 @@ def _chunks(objective: Objective, index: int) -> Iterator[Tensor]:
         return x
 
     tree_map(checked, batch)
-    wrapped = _WithLoss(objective)
+    wrapped = _WithLoss(objective.module, loss or objective.loss)
     trainable = {n: p.detach() for n, p in wrapped.named_parameters() if p.requires_grad}
     for first in range(0, size, CHUNK):
         some = _cut(batch, first, min(CHUNK, size - first))
@@ -111,9 +123,9 @@ def _cut(batch: Any, first: int, count: int) -> Any:
 class _WithLoss(nn.Module):
     """The model as a function of a batch that gives the loss."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[[Any, Any], Tensor]) -> None:
         super().__init__()
-        self.model, self._loss = objective.module, objective.loss
+        self.model, self._loss = model, loss
 
     def forward(self, batch: Any) -> Tensor:
         return self._loss(self.model, batch)
