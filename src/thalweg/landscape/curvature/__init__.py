@@ -3,6 +3,7 @@
 from thalweg.landscape.curvature.density import SpectralDensity, spectral_density
 from thalweg.landscape.curvature.diagonals import empirical_fisher_diagonal, gauss_newton_diagonal
 from thalweg.landscape.curvature.eigenpairs import Eigenpairs, eigenpairs
+from thalweg.landscape.curvature.kronecker import KroneckerFactored, kronecker_factored
 from thalweg.landscape.curvature.lanczos import Lanczos
 from thalweg.landscape.curvature.operators import (
     Curvature,
@@ -27,6 +28,7 @@ __all__ = [
     "GaussNewton",
     "GradientStatistics",
     "Hessian",
+    "KroneckerFactored",
     "Lanczos",
     "SpectralDensity",
     "diagonal",
@@ -34,6 +36,7 @@ __all__ = [
     "empirical_fisher_diagonal",
     "gauss_newton_diagonal",
     "gradient_statistics",
+    "kronecker_factored",
     "sample_gradients",
     "spectral_density",
     "trace",
