@@ -3,6 +3,7 @@
 from thalweg.landscape.between import Line, Plane, lines, plane
 from thalweg.landscape.curve import Curve, CurveProfile, connect, profile
 from thalweg.landscape.directions import Direction, Normalisation, random_directions
+from thalweg.landscape.entropy import LocalEntropy, local_entropy
 from thalweg.landscape.flatness import Sharpness, epsilon_sharpness, sharpness
 from thalweg.landscape.geometry import DegenerateError, spanning
 from thalweg.landscape.layers import LayerBarrier, LayerBarriers, layer_barriers, layers_of
@@ -19,6 +20,7 @@ __all__ = [
     "LayerBarrier",
     "LayerBarriers",
     "Line",
+    "LocalEntropy",
     "Normalisation",
     "Objective",
     "Plane",
@@ -32,6 +34,7 @@ __all__ = [
     "layer_barriers",
     "layers_of",
     "lines",
+    "local_entropy",
     "plane",
     "profile",
     "random_directions",

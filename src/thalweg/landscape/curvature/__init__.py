@@ -1,5 +1,6 @@
 """Second derivatives of an objective: products, eigenpairs, traces, densities, samples' scatter."""
 
+from thalweg.landscape.curvature.condition import Condition, condition_number
 from thalweg.landscape.curvature.density import SpectralDensity, spectral_density
 from thalweg.landscape.curvature.diagonals import empirical_fisher_diagonal, gauss_newton_diagonal
 from thalweg.landscape.curvature.eigenpairs import Eigenpairs, eigenpairs
@@ -20,6 +21,7 @@ from thalweg.landscape.curvature.samples import (
 from thalweg.landscape.curvature.trace import Estimate, diagonal, trace
 
 __all__ = [
+    "Condition",
     "Curvature",
     "Eigenpairs",
     "EmpiricalFisher",
@@ -31,6 +33,7 @@ __all__ = [
     "KroneckerFactored",
     "Lanczos",
     "SpectralDensity",
+    "condition_number",
     "diagonal",
     "eigenpairs",
     "empirical_fisher_diagonal",

@@ -9,8 +9,9 @@ from torch import Tensor
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.landscape.curvature.lanczos import Lanczos, Operator, gaussian
+from thalweg.landscape.curvature.operators import Curvature
 
-End = Literal["top", "bottom", "magnitude"]
+End = Literal["top", "bottom", "magnitude", "both"]
 ENDS: tuple[End, ...] = get_args(End)
 
 
@@ -19,7 +20,9 @@ class Eigenpairs:
     r"""Some eigenvalues and eigenvectors.
 
     Attributes:
-        values: eigenvalues, the outermost first, float64.
+        values: eigenvalues, the outermost first, float64. As :math:`x^\top A x` of their unit
+            vectors they lie within the spectrum: one below zero is a direction of negative
+            curvature whatever its residual.
         vectors: unit eigenvectors in columns, shape (n, values).
         residuals: :math:`|A x - \lambda x|` of each; an eigenvalue of A lies within that
             distance of each value.
@@ -47,13 +50,15 @@ def eigenpairs(
 
     Ends when the residual of each wanted pair is at most ``tolerance`` times the largest
     eigenvalue in magnitude that was found. With full re-orthogonalisation the residual is
-    :math:`\beta_m |s_m|`, s the pair's vector in the basis, and costs no product. Of an eigenvalue
+    :math:`\beta_m |s_m|`, s the pair's vector in the basis, and costs no product. The start is
+    random, and for the largest eigenvalues of a `Curvature` leans towards them. Of an eigenvalue
     of higher multiplicity one start finds one vector, until the space closes.
 
     Args:
         operator: a symmetric matrix.
         count: how many pairs, fewer if the matrix is smaller.
-        which: "top" the largest, "bottom" the smallest, "magnitude" the largest in magnitude.
+        which: "top" the largest, "bottom" the smallest, "magnitude" the largest in magnitude,
+            "both" the largest, the smallest, the second largest, and so on.
         tolerance: of the residuals.
         max_products: where to give up; the result then says that it did not converge.
         seed: of the random start.
@@ -70,7 +75,9 @@ def eigenpairs(
         )
     count = min(count, operator.shape[0])
     random = generator(seed, "eigenpairs")
-    lanczos = Lanczos(operator, gaussian(operator, random), random)
+    lean = which in ("top", "magnitude") and isinstance(operator, Curvature)
+    start = operator.first(random) if lean else gaussian(operator, random)
+    lanczos = Lanczos(operator, start, random)
     while True:
         lanczos.step()
         if lanczos.steps < count:
@@ -88,5 +95,9 @@ def eigenpairs(
 
 
 def _order(values: Tensor, which: End) -> Tensor:
+    if which == "both":
+        # Positions 0, m - 1, 1, m - 2, ... from the top.
+        falling = values.argsort(descending=True)
+        return torch.stack([falling, falling.flip(0)], 1).reshape(-1)[: len(values)]
     key = {"top": values, "bottom": -values, "magnitude": values.abs()}[which]
     return key.argsort(descending=True)

@@ -35,8 +35,8 @@ class Lanczos:
     r"""An orthonormal basis V of a Krylov space in which the matrix is tridiagonal.
 
     After m steps :math:`A V = V T + \beta_m v_{m+1} e_m^\top`, T with ``alphas`` on the diagonal
-    and ``betas`` beside it. Each new vector is made orthogonal to all others, twice, which rounding
-    makes necessary; so memory grows by n entries a step. Where the space closes (``beta`` is zero
+    and ``betas`` beside it. Each new vector is made orthogonal to all others, twice where rounding
+    makes it necessary; so memory grows by n entries a step. Where the space closes (``beta`` is zero
     to rounding) a random vector goes on in its complement, and T falls apart into blocks.
 
     Args:
@@ -55,7 +55,8 @@ class Lanczos:
             raise UsageError("the first vector of Lanczos' method must be finite and not zero")
         self.alphas: list[float] = []
         self.betas: list[float] = []
-        self._rows = (start / length).unsqueeze(0)
+        self._store = (start / length).unsqueeze(0)
+        self._count = 1
         self._size = 0.0
 
     @property
@@ -72,6 +73,10 @@ class Lanczos:
     def basis(self) -> Tensor:
         """Return V, shape (n, m)."""
         return self._rows[: self.steps].mT
+
+    @property
+    def _rows(self) -> Tensor:
+        return self._store[: self._count]
 
     @property
     def residual(self) -> float:
@@ -100,7 +105,7 @@ class Lanczos:
         alpha = float(torch.dot(v, w))
         self._size = max(self._size, float(torch.linalg.vector_norm(w)))
         self.alphas.append(alpha)
-        w = self._orthogonal(w)
+        w = self._orthogonal(w.add(v, alpha=-alpha))
         beta = float(torch.linalg.vector_norm(w))
         if beta <= 100 * torch.finfo(w.dtype).eps * self._size:
             beta = 0.0
@@ -108,11 +113,24 @@ class Lanczos:
         if not self.exhausted:
             if beta == 0:
                 w = self._orthogonal(gaussian(self._operator, self._random))
-            self._rows = torch.cat([self._rows, (w / torch.linalg.vector_norm(w)).unsqueeze(0)])
+            self._append(w / torch.linalg.vector_norm(w))
+
+    def _append(self, v: Tensor) -> None:
+        if self._count == len(self._store):
+            more = min(self._count, self._operator.shape[0] - self._count)
+            self._store = torch.cat([self._store, self._store.new_empty(more, len(v))])
+        self._store[self._count] = v
+        self._count += 1
 
     def _orthogonal(self, w: Tensor) -> Tensor:
-        for _ in range(2):  # the second time removes what rounding left of the first
+        before = float(torch.linalg.vector_norm(w))
+        for _ in range(2):
             w = w - self._rows.mT @ (self._rows @ w)
+            after = float(torch.linalg.vector_norm(w))
+            # Rounding leaves something of what was removed, which matters where that was most.
+            if after > 0.7 * before:
+                break
+            before = after
         return w
 
 
