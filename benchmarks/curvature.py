@@ -32,7 +32,11 @@ def seconds(work):
 def trained(images, labels, steps):
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Linear(images.shape[1], 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 10)
+        nn.Linear(images.shape[1], 200),
+        nn.Tanh(),
+        nn.Linear(200, 200),
+        nn.Tanh(),
+        nn.Linear(200, 10),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for _ in range(steps):

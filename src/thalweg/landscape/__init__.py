@@ -10,6 +10,7 @@ from thalweg.landscape.layers import LayerBarrier, LayerBarriers, layer_barriers
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.neighbourhood import Slice, Surface, slice_along, surface
 from thalweg.landscape.objective import POLICIES, Objective, Policy
+from thalweg.landscape.pattern import Pattern, find_pattern
 
 __all__ = [
     "POLICIES",
@@ -23,6 +24,7 @@ __all__ = [
     "LocalEntropy",
     "Normalisation",
     "Objective",
+    "Pattern",
     "Plane",
     "Policy",
     "Sharpness",
@@ -31,6 +33,7 @@ __all__ = [
     "Weights",
     "connect",
     "epsilon_sharpness",
+    "find_pattern",
     "layer_barriers",
     "layers_of",
     "lines",

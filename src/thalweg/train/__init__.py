@@ -7,9 +7,10 @@ One function does it::
     result = train.fit("digits", "sgd(lr=0.1, momentum=0.9) + cosine")
 """
 
+from thalweg.train.dynamics import Dynamics, FollowDynamics
 from thalweg.train.events import Callback
 from thalweg.train.fit import fit
 from thalweg.train.result import Point, Result
 from thalweg.train.run import Run
 
-__all__ = ["Callback", "Point", "Result", "Run", "fit"]
+__all__ = ["Callback", "Dynamics", "FollowDynamics", "Point", "Result", "Run", "fit"]

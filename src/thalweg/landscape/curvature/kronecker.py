@@ -203,7 +203,9 @@ def _layers(model: nn.Module) -> dict[str, Layer]:
             owners[id(p)] = owners.get(id(p), 0) + 1
     found: dict[str, Layer] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, Layer) or (isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups > 1):
+        if not isinstance(module, Layer) or (
+            isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups > 1
+        ):
             continue
         own = all(owners[id(p)] == 1 for p in module.parameters(recurse=False))
         if own and module.weight.requires_grad:
