@@ -118,7 +118,9 @@ def test_other_rules_have_no_known_threshold():
 
 def test_following_changes_nothing_and_keeps_to_its_share():
     def train(*callbacks):
-        make = lambda model, steps: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        def make(model, steps):
+            return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
         return fit(workload(steps=40, evaluate_every=40), make, callbacks=callbacks)
 
     follow = FollowDynamics(share=0.2, noise=True)

@@ -216,7 +216,7 @@ class FollowDynamics(Callback):
 
 
 class _Preconditioned:
-    r"""The operator :math:`P^{-1/2} H P^{-1/2}`, whose eigenvalues are those of :math:`P^{-1} H`."""
+    r"""The operator :math:`P^{-1/2} H P^{-1/2}`, with the eigenvalues of :math:`P^{-1} H`."""
 
     def __init__(self, hessian: Hessian, preconditioner: Tensor) -> None:
         self._hessian = hessian

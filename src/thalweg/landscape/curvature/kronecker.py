@@ -1,5 +1,6 @@
 """Kronecker-factored Gauss-Newton and Fisher matrices of linear and convolutional layers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -145,10 +146,7 @@ def kronecker_factored(
     for index in range(len(objective.sizes)):
         calls: list[tuple[str, Tensor, Tensor]] = []
         hooks = [
-            layer.register_forward_hook(
-                lambda _, args, out, name=name: calls.append((name, args[0].detach(), out))
-            )
-            for name, layer in layers.items()
+            layer.register_forward_hook(_recorder(name, calls)) for name, layer in layers.items()
         ]
         with objective.differentiable():
             try:
@@ -195,6 +193,15 @@ def kronecker_factored(
     return KroneckerFactored(tuple(blocks), tuple(left), size)
 
 
+def _recorder(name: str, calls: list[tuple[str, Tensor, Tensor]]) -> Callable[..., None]:
+    """Return a hook that adds a layer's input and output to the calls."""
+
+    def record(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        calls.append((name, args[0].detach(), out))
+
+    return record
+
+
 def _layers(model: nn.Module) -> dict[str, Layer]:
     """Return the layers that can be factored, by name."""
     owners: dict[int, int] = {}
@@ -203,9 +210,7 @@ def _layers(model: nn.Module) -> dict[str, Layer]:
             owners[id(p)] = owners.get(id(p), 0) + 1
     found: dict[str, Layer] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, Layer) or (
-            isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups > 1
-        ):
+        if not isinstance(module, Layer) or getattr(module, "groups", 1) > 1:
             continue
         own = all(owners[id(p)] == 1 for p in module.parameters(recurse=False))
         if own and module.weight.requires_grad:
