@@ -37,7 +37,8 @@ class Lanczos:
     After m steps :math:`A V = V T + \beta_m v_{m+1} e_m^\top`, T with ``alphas`` on the diagonal
     and ``betas`` beside it. Each new vector is made orthogonal to all others, twice where rounding
     makes it necessary; so memory grows with the steps, by n entries each. Where the space closes
-    (``beta`` is zero to rounding) a random vector goes on in its complement, and T falls apart into blocks.
+    (``beta`` is zero to rounding) a random vector goes on in its complement, and T falls apart
+    into blocks.
 
     Args:
         operator: the matrix A.
