@@ -5,12 +5,22 @@ from thalweg.landscape.curve import Curve, CurveProfile, connect, profile
 from thalweg.landscape.directions import Direction, Normalisation, random_directions
 from thalweg.landscape.entropy import LocalEntropy, local_entropy
 from thalweg.landscape.flatness import Sharpness, epsilon_sharpness, sharpness
+from thalweg.landscape.frame import Frame, given_frame, hessian_frame, random_frame
 from thalweg.landscape.geometry import DegenerateError, spanning
+from thalweg.landscape.grid import Grid, Mark, Trail
 from thalweg.landscape.layers import LayerBarrier, LayerBarriers, layer_barriers, layers_of
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.neighbourhood import Slice, Surface, slice_along, surface
 from thalweg.landscape.objective import POLICIES, Objective, Policy
 from thalweg.landscape.pattern import Pattern, find_pattern
+from thalweg.landscape.results import load
+from thalweg.landscape.trajectory import (
+    InFolder,
+    InMemory,
+    Trajectory,
+    project_trajectory,
+    trajectory_frame,
+)
 
 __all__ = [
     "POLICIES",
@@ -18,10 +28,15 @@ __all__ = [
     "CurveProfile",
     "DegenerateError",
     "Direction",
+    "Frame",
+    "Grid",
+    "InFolder",
+    "InMemory",
     "LayerBarrier",
     "LayerBarriers",
     "Line",
     "LocalEntropy",
+    "Mark",
     "Normalisation",
     "Objective",
     "Pattern",
@@ -30,6 +45,8 @@ __all__ = [
     "Sharpness",
     "Slice",
     "Surface",
+    "Trail",
+    "Trajectory",
     "Weights",
     "connect",
     "epsilon_sharpness",
@@ -38,11 +55,17 @@ __all__ = [
     "layers_of",
     "lines",
     "local_entropy",
+    "given_frame",
+    "hessian_frame",
+    "load",
     "plane",
     "profile",
+    "project_trajectory",
     "random_directions",
+    "random_frame",
     "sharpness",
     "slice_along",
     "spanning",
     "surface",
+    "trajectory_frame",
 ]

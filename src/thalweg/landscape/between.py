@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,14 @@ from thalweg.landscape.geometry import (
     rounding,
     vectors_of,
 )
+from thalweg.landscape.grid import Grid, check_also, fill
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
+from thalweg.landscape.results import Saved
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(Saved):
     r"""The loss along the segment :math:`(1 - t) w_a + t w_b`.
 
     Attributes:
@@ -43,30 +46,28 @@ class Line:
     frozen_at: str | None = None
 
 
-@dataclass(frozen=True)
-class Plane:
+@dataclass(frozen=True, kw_only=True)
+class Plane(Grid):
     r"""The loss on the plane through three solutions, on a grid that holds all three of them.
 
     Attributes:
         names: the three solutions.
         coordinates: where each lies, in Euclidean distance of weights: the first at (0, 0), the
             third on the x axis, the second above it.
-        x: grid coordinates along u.
-        y: grid coordinates along v.
-        losses: ``losses[j][i]`` is the loss at ``(x[i], y[j])``.
-        solutions: the loss at each solution, equal to its entry in ``losses``.
-        batch_norm: the policy for batch-norm statistics.
         frozen_at: the solution whose statistics were kept, if the policy is ``frozen``.
     """
 
     names: tuple[str, str, str]
     coordinates: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    losses: tuple[tuple[float, ...], ...]
-    solutions: tuple[float, float, float]
-    batch_norm: Policy
     frozen_at: str | None = None
+
+    @property
+    def solutions(self) -> tuple[float, ...]:
+        """Return the loss at each solution, its entry in ``losses``."""
+        return tuple(self.losses[self.y.index(y)][self.x.index(x)] for x, y in self.coordinates)
+
+    def _anchors(self) -> Sequence[tuple[float, float]]:
+        return self.coordinates
 
 
 def lines(
@@ -139,6 +140,9 @@ def plane(
     margin: float = 0.2,
     batch_norm: Policy = "recalibrate",
     frozen_at: str | None = None,
+    also: Mapping[str, Objective] | None = None,
+    seconds: float | None = None,
+    keep: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Plane:
     r"""Evaluate the loss on the plane through three solutions.
@@ -158,6 +162,9 @@ def plane(
         batch_norm: the policy for batch-norm statistics (see `Objective.span`); the published
             procedure is ``recalibrate``.
         frozen_at: the solution whose statistics the policy ``frozen`` keeps.
+        also: as of `surface`, and so are ``seconds`` and ``keep``.
+        seconds: stop after so many, with what is then evaluated.
+        keep: a file in which the result is kept as it grows, and from which it is continued.
         progress: told how many of how many points are evaluated.
 
     Raises:
@@ -165,6 +172,7 @@ def plane(
         UsageError: not three solutions, a grid or margin that is none, or as `Objective.span`.
     """
     check_policy(batch_norm, frozen_at, points)
+    check_also(objective, also or {})
     if len(points) != 3 or size < 2 or not margin >= 0:
         raise UsageError(
             "a plane needs three solutions, two grid points a side and a margin of at least 0; "
@@ -182,30 +190,22 @@ def plane(
         )
     xs = axis((0.0, dx, px), size, margin)
     ys = axis((0.0, dy), size, margin)
-    losses, done = [], 0
-    with objective.span(points, batch_norm=batch_norm, frozen_at=frozen_at) as loss_at:
-        for y in ys:
-            row = []
-            for x in xs:
-                towards_second = y / dy
-                towards_third = (x - towards_second * px) / dx
-                row.append(
-                    loss_at((1 - towards_second - towards_third, towards_second, towards_third))
-                )
-                done = _tell(progress, done, len(xs) * len(ys))
-            losses.append(tuple(row))
-    coordinates = ((0.0, 0.0), (px, dy), (dx, 0.0))
-    one, two, three = (losses[ys.index(y)][xs.index(x)] for x, y in coordinates)
-    return Plane(
+    start = Plane(
         names=(first, second, third),
-        coordinates=coordinates,
+        coordinates=((0.0, 0.0), (px, dy), (dx, 0.0)),
         x=xs,
         y=ys,
-        losses=tuple(losses),
-        solutions=(one, two, three),
+        losses=(),
         batch_norm=batch_norm,
         frozen_at=frozen_at,
     )
+    with objective.span(points, batch_norm=batch_norm, frozen_at=frozen_at) as loss_at:
+
+        def value_at(x: float, y: float) -> float:
+            second, third = y / dy, (x - y / dy * px) / dx
+            return loss_at((1 - second - third, second, third))
+
+        return fill(start, value_at, also or {}, seconds=seconds, keep=keep, progress=progress)
 
 
 def _tell(progress: Progress | None, done: int, total: int) -> int:

@@ -17,13 +17,14 @@ from thalweg.core.streams import GlobalStream
 from thalweg.landscape.geometry import check_distinct, distance, parameter_names, vectors_of
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
+from thalweg.landscape.results import Saved
 
 Kind = Literal["bezier", "chain"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Saved):
     r"""A curve through weight space, :math:`\phi(t) = \sum_j c_j(t) w_j` for t from 0 to 1.
 
     - "bezier": :math:`c_j(t) = \binom{n}{j} t^j (1 - t)^{n - j}`;
@@ -45,7 +46,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class CurveProfile:
+class CurveProfile(Saved):
     r"""The loss along a curve.
 
     Attributes:

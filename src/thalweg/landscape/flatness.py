@@ -14,12 +14,13 @@ from thalweg.core.errors import UsageError
 from thalweg.engine.closure import unflatten
 from thalweg.landscape.objective import Objective
 from thalweg.landscape.slope import slope_here
+from thalweg.landscape.results import Saved
 
 INFINITY = math.inf
 
 
 @dataclass(frozen=True)
-class Sharpness:
+class Sharpness(Saved):
     """The rise of the loss at the worst point that was found in a neighbourhood.
 
     Attributes:

@@ -15,13 +15,14 @@ from thalweg.core.seeds import generator
 from thalweg.landscape.geometry import parameter_names
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
+from thalweg.landscape.results import Saved
 
 Order = Literal["single", "shallow-first", "deep-first", "random"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True)
-class LayerBarrier:
+class LayerBarrier(Saved):
     r"""What mixing one set of layers between two solutions does to the loss.
 
     Attributes:
@@ -39,7 +40,7 @@ class LayerBarrier:
 
 
 @dataclass(frozen=True)
-class LayerBarriers:
+class LayerBarriers(Saved):
     """Barriers by layer or by growing sets of layers.
 
     Attributes:

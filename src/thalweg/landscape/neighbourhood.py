@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,15 +12,20 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.landscape.directions import Normalisation, check_direction, random_directions
-from thalweg.landscape.geometry import inner_product
+from thalweg.landscape.frame import Frame, Kind, check_span, given_frame, random_frame
+from thalweg.landscape.geometry import axis, inner_product
+from thalweg.landscape.grid import Grid, check_also, fill
+from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Progress
+from thalweg.landscape.results import Saved
+from thalweg.landscape.trajectory import Trajectory, project_trajectory
 
 Statistics = Literal["frozen", "recalibrate"]
 STATISTICS: tuple[Statistics, ...] = ("frozen", "recalibrate")
 
 
 @dataclass(frozen=True)
-class Slice:
+class Slice(Saved):
     r"""The loss along a line through the weights, :math:`L(w + a d)`.
 
     Attributes:
@@ -37,27 +43,23 @@ class Slice:
     batch_norm: Statistics
 
 
-@dataclass(frozen=True)
-class Surface:
-    r"""The loss on a plane through the weights, :math:`L(w + a d_1 + b d_2)`.
+@dataclass(frozen=True, kw_only=True)
+class Surface(Grid):
+    r"""The loss on a plane through weights, :math:`L(w + a d_1 + b d_2)`.
 
     Attributes:
-        x: a, from -extent to extent, 0 included.
-        y: b, likewise.
-        losses: ``losses[j][i]`` is the loss at ``(x[i], y[j])``.
         norms: the directions' Euclidean norms.
-        cosine: of the angle between the directions: 0 up to rounding for random ones.
-        normalisation: how the directions were scaled, "given" if they were the user's.
-        batch_norm: the policy for batch-norm statistics.
+        cosine: of the angle between the directions: 0 up to rounding unless they were given.
+        kind: how the directions were found; see `Frame`.
+        explained: of "trajectory", the shares of its variance along each direction.
+        eigenvalues: of "hessian", those of each direction.
     """
 
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    losses: tuple[tuple[float, ...], ...]
     norms: tuple[float, float]
     cosine: float
-    normalisation: Normalisation | Literal["given"]
-    batch_norm: Statistics
+    kind: Kind
+    explained: tuple[float, float] | None = None
+    eigenvalues: tuple[float, float] | None = None
 
 
 def slice_along(
@@ -88,8 +90,10 @@ def slice_along(
         UsageError: an impossible argument, or as `random_directions`.
     """
     _check(extent, steps, batch_norm)
-    given = None if direction is None else [direction]
-    (chosen,) = _directions(objective, given, 1, normalisation, seed)
+    if direction is None:
+        (chosen,) = random_directions(objective, 1, normalisation, seed=seed)
+    else:
+        chosen = check_direction(objective, direction)
     positions = _positions(extent, steps)
     losses = []
     with objective.around([chosen], recalibrate=batch_norm == "recalibrate") as loss_at:
@@ -98,60 +102,105 @@ def slice_along(
             if progress is not None:
                 progress(done, len(positions))
     kind = normalisation if direction is None else "given"
-    return Slice(positions, tuple(losses), _norm(chosen), kind, batch_norm)
+    norm = math.sqrt(inner_product(chosen, chosen))
+    return Slice(positions, tuple(losses), norm, kind, batch_norm)
 
 
 def surface(
     objective: Objective,
-    directions: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
+    frame: Frame | tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
     *,
     normalisation: Normalisation = "filter",
-    extent: float = 1.0,
+    extent: float | None = None,
+    margin: float = 0.2,
     steps: int = 50,
     seed: int = 0,
     batch_norm: Statistics = "frozen",
+    also: Mapping[str, Objective] | None = None,
+    marks: Mapping[str, Weights] | None = None,
+    trails: Mapping[str, Trajectory] | None = None,
+    seconds: float | None = None,
+    keep: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Surface:
-    """Evaluate the loss on a square of the plane that two directions span at the model's weights.
+    """Evaluate the loss on a rectangle of a plane.
 
     For planes through several solutions there is `plane`. Memory does not depend on the number of
-    points.
+    points, beside the losses themselves.
 
     Args:
         objective: the loss.
-        directions: two of them, each one tensor for each trainable parameter; random ones,
-            orthogonal to each other, unless given. Given ones are taken as they are.
+        frame: the plane: of a trajectory (`trajectory_frame`), of the Hessian's eigenvectors
+            (`hessian_frame`) or others; or two directions, each one tensor for each trainable
+            parameter, taken as they are from the model's weights; or, unless given, random
+            directions from there, orthogonal to each other.
         normalisation: of random directions; see `random_directions`.
-        extent: how far to go to each side, in multiples of the directions.
-        steps: from one side to the other, made even so that the weights themselves are on it.
+        extent: how far to go to each side of the origin, in multiples of the directions; unless
+            given, as far as the marks and trails reach, and 1 without any.
+        margin: what is added around marks and trails, as a share of the rectangle they fill.
+        steps: from one side to the other, made even so that the origin is on the grid.
         seed: of random directions.
-        batch_norm: "frozen" keeps the model's statistics, "recalibrate" recomputes them at every
-            point.
+        batch_norm: "frozen" keeps the origin's statistics, "recalibrate" recomputes them at every
+            point on the objective's calibration batches.
+        also: objectives of the same model by name that are evaluated at the same points: the test
+            loss, an error whose mean over samples is wanted.
+        marks: weights by name, projected on the plane with their distance from it.
+        trails: trajectories by name, likewise.
+        seconds: stop after so many, with what is then evaluated: a coarser grid and part of the
+            next finer one.
+        keep: a file in which the result is kept as it grows, also when this is interrupted; one
+            that holds the beginning of this very surface is continued.
         progress: told how many of how many points are evaluated.
 
     Raises:
-        UsageError: an impossible argument, directions that are parallel, or as
-            `random_directions`.
+        UsageError: an impossible argument, directions that are parallel, weights that are not the
+            model's, another result in ``keep``, or as `random_directions`.
     """
-    _check(extent, steps, batch_norm)
-    one, other = _directions(objective, directions, 2, normalisation, seed)
-    norms = _norm(one), _norm(other)
-    cosine = inner_product(one, other) / norms[0] / norms[1]
-    if 1 - abs(cosine) < 1e-6:
-        raise UsageError("the two directions are parallel and span no plane")
-    positions = _positions(extent, steps)
-    rows, done = [], 0
-    with objective.around([one, other], recalibrate=batch_norm == "recalibrate") as loss_at:
-        for b in positions:
-            row = []
-            for a in positions:
-                row.append(loss_at((a, b)))
-                done += 1
-                if progress is not None:
-                    progress(done, len(positions) ** 2)
-            rows.append(tuple(row))
-    kind = normalisation if directions is None else "given"
-    return Surface(positions, positions, tuple(rows), norms, cosine, kind, batch_norm)
+    _check(1.0 if extent is None else extent, steps, batch_norm)
+    also, marks, trails = also or {}, marks or {}, trails or {}
+    check_also(objective, also)
+    if frame is None:
+        chosen = random_frame(objective, normalisation, seed=seed)
+    elif isinstance(frame, Frame):
+        chosen = check_span(frame)
+    else:
+        chosen = given_frame(objective, frame)
+    marked = tuple(chosen.project(weights, name) for name, weights in marks.items())
+    drawn = tuple(project_trajectory(chosen, one, name) for name, one in trails.items())
+    start = Surface(
+        x=_axis([m.x for m in marked] + [x for t in drawn for x in t.x], extent, steps, margin),
+        y=_axis([m.y for m in marked] + [y for t in drawn for y in t.y], extent, steps, margin),
+        losses=(),
+        batch_norm=batch_norm,
+        marks=marked,
+        trails=drawn,
+        norms=chosen.norms,
+        cosine=chosen.cosine,
+        kind=chosen.kind,
+        explained=chosen.explained,
+        eigenvalues=chosen.eigenvalues,
+    )
+    recalibrate = batch_norm == "recalibrate"
+    directions = [check_direction(objective, one) for one in chosen.directions]
+    with objective.around(directions, recalibrate=recalibrate, origin=chosen.origin) as loss_at:
+        return fill(
+            start,
+            lambda a, b: loss_at((a, b)),
+            also,
+            seconds=seconds,
+            keep=keep,
+            progress=progress,
+        )
+
+
+def _axis(
+    reached: Sequence[float], extent: float | None, steps: int, margin: float
+) -> tuple[float, ...]:
+    """Return coordinates that hold 0: even ones for an extent, else over all that is reached."""
+    spread = max(reached, default=0.0) - min(reached, default=0.0)
+    if extent is not None or not spread > 0:
+        return _positions(1.0 if extent is None else extent, steps)
+    return axis((0.0, min(reached), max(reached)), steps + 1, margin)
 
 
 def _check(extent: float, steps: int, batch_norm: str) -> None:
@@ -165,24 +214,6 @@ def _check(extent: float, steps: int, batch_norm: str) -> None:
         raise UsageError(f'unknown batch-norm policy "{batch_norm}" around one point.{hint}')
 
 
-def _directions(
-    objective: Objective,
-    given: Sequence[Sequence[Tensor]] | None,
-    count: int,
-    normalisation: Normalisation,
-    seed: int,
-) -> list[list[Tensor]]:
-    if given is None:
-        return random_directions(objective, count, normalisation, seed=seed)
-    if len(given) != count:
-        raise UsageError(f"expected {count} directions, found {len(given)}")
-    return [check_direction(objective, one) for one in given]
-
-
 def _positions(extent: float, steps: int) -> tuple[float, ...]:
     half = (steps + 1) // 2
     return tuple(extent * k / half for k in range(-half, half + 1))
-
-
-def _norm(direction: Sequence[Tensor]) -> float:
-    return math.sqrt(inner_product(direction, direction))

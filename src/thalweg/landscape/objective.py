@@ -79,6 +79,14 @@ class Objective:
         with self._untouched():
             return self._evaluate()
 
+    def here(self) -> float:
+        """Return the loss at the weights that the model holds at this moment.
+
+        For use inside `span` or `around` of another objective of the same model, which have put
+        the model into evaluation mode and will put its weights back.
+        """
+        return self._evaluate()
+
     def trainable(self) -> list[Tensor]:
         """Return the parameters that derivatives are taken by, in the model's order.
 
@@ -176,20 +184,30 @@ class Objective:
 
     @contextmanager
     def around(
-        self, directions: Sequence[Sequence[Tensor]], *, recalibrate: bool = False
+        self,
+        directions: Sequence[Sequence[Tensor]],
+        *,
+        recalibrate: bool = False,
+        origin: Weights | None = None,
     ) -> Iterator[Callable[[Sequence[float]], float]]:
         r"""Give the loss at displaced weights as a function of the displacement's coefficients.
 
         ``with objective.around([d1, d2]) as loss_at:`` gives ``loss_at((a, b))``, the loss at
-        :math:`w + a d_1 + b d_2`, w the model's own weights, to which zeros give the exact loss.
+        :math:`w + a d_1 + b d_2`, w the model's own weights or other ones of it, to which zeros
+        give the exact loss.
 
         Args:
             directions: tensors like the trainable parameters, in their order.
             recalibrate: whether batch-norm statistics are recomputed on the calibration batches
-                for every point; else they stay the model's own.
+                for every point; else they stay the model's own, or the origin's.
+            origin: weights to take for w, as of ``state_dict``.
+
+        Raises:
+            UsageError: weights that are not the model's.
         """
         inside = True
         here = [p.data for p in self.trainable()]
+        elsewhere = None if origin is None else Mix(self.module, {"origin": origin})
 
         def loss_at(coefficients: Sequence[float]) -> float:
             if not inside:
@@ -203,6 +221,8 @@ class Objective:
             return self._evaluate()
 
         with self._untouched():
+            if elsewhere is not None:
+                elsewhere.write((1.0,))
             start = [p.clone() for p in here]
             try:
                 yield loss_at

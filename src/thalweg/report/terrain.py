@@ -29,7 +29,7 @@ from thalweg.workload.batch import sample_count
 Progress = Callable[[int, int], None]
 
 FILE_NAME = "landscape.json"
-VERSION = 1
+VERSION = 2
 SIZE = 21
 STEPS = 24
 MARGIN = 0.25

@@ -10,7 +10,9 @@ One function does it::
 from thalweg.train.dynamics import Dynamics, FollowDynamics
 from thalweg.train.events import Callback
 from thalweg.train.fit import fit
+from thalweg.train.recording import RecordTrajectory
 from thalweg.train.result import Point, Result
 from thalweg.train.run import Run
 
 __all__ = ["Callback", "Dynamics", "FollowDynamics", "Point", "Result", "Run", "fit"]
+__all__ = ["Callback", "Point", "RecordTrajectory", "Result", "Run", "fit"]

@@ -10,10 +10,11 @@ from torch import Tensor
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
 from thalweg.landscape.curvature.lanczos import Lanczos, Operator, signs
+from thalweg.landscape.results import Saved
 
 
 @dataclass(frozen=True)
-class SpectralDensity:
+class SpectralDensity(Saved):
     r"""How the eigenvalues of a matrix are distributed, as quadrature rules.
 
     A probe v gives nodes and weights with :math:`\sum_k w_k f(x_k) = v^\top f(A) v / |v|^2`,

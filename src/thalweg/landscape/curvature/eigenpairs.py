@@ -10,13 +10,14 @@ from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.landscape.curvature.lanczos import Lanczos, Operator, gaussian
 from thalweg.landscape.curvature.operators import Curvature
+from thalweg.landscape.results import Saved
 
 End = Literal["top", "bottom", "magnitude", "both"]
 ENDS: tuple[End, ...] = get_args(End)
 
 
 @dataclass(frozen=True)
-class Eigenpairs:
+class Eigenpairs(Saved):
     r"""Some eigenvalues and eigenvectors.
 
     Attributes:

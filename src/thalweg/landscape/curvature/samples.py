@@ -12,13 +12,14 @@ from torch.utils._pytree import tree_map
 from thalweg.core.errors import UsageError
 from thalweg.engine.one_vector import vector
 from thalweg.landscape.objective import Objective
+from thalweg.landscape.results import Saved
 
 CHUNK = 64
 """Samples whose gradients are computed together: more is faster, and takes more memory."""
 
 
 @dataclass(frozen=True)
-class GradientStatistics:
+class GradientStatistics(Saved):
     r"""The scatter of single samples' gradients around their mean.
 
     Attributes:

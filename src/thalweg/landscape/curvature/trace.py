@@ -11,13 +11,14 @@ from torch import Tensor
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.landscape.curvature.lanczos import Operator, gaussian, signs
+from thalweg.landscape.results import Saved
 
 Method = Literal["xtrace", "hutch++", "hutchinson"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Saved):
     """An estimate by random probes.
 
     Attributes:
