@@ -1,10 +1,13 @@
 """The loss along lines between solutions and on the plane through three of them."""
 
+from __future__ import annotations
+
 import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from thalweg.core.errors import UsageError
 from thalweg.landscape.geometry import (
@@ -20,6 +23,11 @@ from thalweg.landscape.grid import Grid, check_also, fill
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 from thalweg.landscape.results import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from thalweg.landscape.figures.heights import Scale
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,27 @@ class Line(Saved):
     batch_norm: Policy
     frozen_at: str | None = None
 
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        scale: Scale = "auto",
+        clip: float | None = None,
+    ) -> Figure:
+        """Draw the loss along the segment; see `Grid.plot` for the arguments."""
+        from thalweg.landscape.figures.lines import draw_line
+
+        return draw_line(
+            self.positions,
+            self.losses,
+            path,
+            scale=scale,
+            clip=clip,
+            label="share of the way",
+            title=f"barrier {self.barrier:.3g}, distance {self.distance:.3g}",
+            ends=self.names,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plane(Grid):
@@ -60,6 +89,14 @@ class Plane(Grid):
     names: tuple[str, str, str]
     coordinates: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
     frozen_at: str | None = None
+
+    def through(self) -> dict[str, tuple[float, float]]:
+        """Return the three solutions with their coordinates."""
+        return dict(zip(self.names, self.coordinates, strict=True))
+
+    def labels(self) -> tuple[str, str]:
+        """Return what the axes are called."""
+        return "distance in weight space", "distance in weight space"
 
     @property
     def solutions(self) -> tuple[float, ...]:

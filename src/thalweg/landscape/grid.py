@@ -9,13 +9,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from thalweg.core.errors import UsageError
 from thalweg.landscape.objective import Objective, Progress
 from thalweg.landscape.results import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from thalweg.landscape.figures.grids import View
+    from thalweg.landscape.figures.heights import Scale
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -106,6 +112,50 @@ class Grid(Saved):
             if len(columns) * len(rows) <= done:
                 best = columns, rows
         return best
+
+    def through(self) -> dict[str, tuple[float, float]]:
+        """Return the solutions that the plane goes through, with their coordinates."""
+        return {}
+
+    def labels(self) -> tuple[str, str]:
+        """Return what the axes are called."""
+        return "first direction", "second direction"
+
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        view: View = "both",
+        scale: Scale = "auto",
+        clip: float | None = None,
+        colour_map: str = "viridis",
+    ) -> Figure:
+        """Draw the losses, and below them each other quantity, as contours and in 3D.
+
+        Trajectories and marks are drawn where they lie. What was clipped, left out or not yet
+        evaluated, and how far from the plane the projected points are, is said in the figure.
+
+        Args:
+            path: a file to write, in ``.svg``, ``.pdf`` or ``.png``.
+            view: "contour", "3d" or "both" beside each other.
+            scale: "linear", "log", or "auto": log where positive losses span a factor of 20.
+            clip: losses above are drawn at it.
+            colour_map: of matplotlib; "viridis", "cividis" and their like are perceptually even.
+
+        Raises:
+            UsageError: matplotlib is missing, an impossible argument, or nothing to draw.
+        """
+        from thalweg.landscape.figures.grids import draw_grid
+
+        return draw_grid(
+            self,
+            path,
+            self.labels(),
+            view=view,
+            scale=scale,
+            clip=clip,
+            colour_map=colour_map,
+        )
 
     def _anchors(self) -> Sequence[tuple[float, float]]:
         """Return points whose rows and columns belong to the coarsest grid."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ from thalweg.landscape.geometry import parameter_names
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 from thalweg.landscape.results import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 Order = Literal["single", "shallow-first", "deep-first", "random"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -61,6 +66,12 @@ class LayerBarriers(Saved):
     barriers: tuple[LayerBarrier, ...]
     controls: tuple[LayerBarrier, ...]
     batch_norm: Policy
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw a bar for each barrier, hollow ones for controls; see `Grid.plot` for the path."""
+        from thalweg.landscape.figures.lines import draw_barriers
+
+        return draw_barriers(self, path)
 
 
 def layers_of(model: nn.Module) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -19,6 +19,12 @@ from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Progress
 from thalweg.landscape.results import Saved
 from thalweg.landscape.trajectory import Trajectory, project_trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from thalweg.landscape.figures.heights import Scale
+
 
 Statistics = Literal["frozen", "recalibrate"]
 STATISTICS: tuple[Statistics, ...] = ("frozen", "recalibrate")
@@ -42,6 +48,27 @@ class Slice(Saved):
     normalisation: Normalisation | Literal["given"]
     batch_norm: Statistics
 
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        scale: Scale = "auto",
+        clip: float | None = None,
+    ) -> Figure:
+        """Draw the loss along the line; see `Grid.plot` for the arguments."""
+        from thalweg.landscape.figures.lines import draw_line
+
+        return draw_line(
+            [a * self.norm for a in self.positions],
+            self.losses,
+            path,
+            scale=scale,
+            clip=clip,
+            label="distance from the weights",
+            title=f"{self.normalisation} direction",
+            ends=None,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surface(Grid):
@@ -60,6 +87,16 @@ class Surface(Grid):
     kind: Kind
     explained: tuple[float, float] | None = None
     eigenvalues: tuple[float, float] | None = None
+
+    def labels(self) -> tuple[str, str]:
+        """Return what the axes are called."""
+        if self.explained is not None:
+            one, other = (f"{share:.1%} of the variance" for share in self.explained)
+        elif self.eigenvalues is not None:
+            one, other = (f"eigenvalue {value:.3g}" for value in self.eigenvalues)
+        else:
+            one, other = (f"{self.kind}, norm {norm:.3g}" for norm in self.norms)
+        return f"first direction ({one})", f"second ({other})"
 
 
 def slice_along(

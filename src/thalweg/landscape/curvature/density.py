@@ -1,8 +1,12 @@
 """The spectral density of a curvature matrix by stochastic Lanczos quadrature."""
 
+from __future__ import annotations
+
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +15,9 @@ from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
 from thalweg.landscape.curvature.lanczos import Lanczos, Operator, signs
 from thalweg.landscape.results import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,22 @@ class SpectralDensity(Saved):
             rows.append(bells @ weights / (width * math.sqrt(2 * math.pi)))
         each = torch.stack(rows)
         return x, each.mean(0), _errors(each)
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, width: float | None = None
+    ) -> Figure:
+        """Draw the density with a band of two standard errors, on a log scale.
+
+        Args:
+            path: a file to write, in ``.svg``, ``.pdf`` or ``.png``.
+            width: of each node; see `curve`.
+
+        Raises:
+            UsageError: matplotlib is missing, or an impossible argument.
+        """
+        from thalweg.landscape.figures.lines import draw_density
+
+        return draw_density(self, path, width)
 
 
 def spectral_density(

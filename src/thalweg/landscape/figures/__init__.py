@@ -1,0 +1,1 @@
+"""Static figures of results, fit for print; they need the extra ``figures`` (matplotlib)."""

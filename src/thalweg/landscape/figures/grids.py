@@ -1,0 +1,133 @@
+"""Surfaces and planes: contours and their 3D view, with trajectories and marks."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from scipy.interpolate import RegularGridInterpolator
+
+from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.landscape.figures.heights import Heights, Scale
+from thalweg.landscape.figures.style import COLOURS, drawing, note
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from thalweg.landscape.grid import Grid
+
+View = Literal["contour", "3d", "both"]
+VIEWS: tuple[View, ...] = get_args(View)
+
+
+def draw_grid(
+    grid: Grid,
+    path: str | os.PathLike[str] | None,
+    labels: tuple[str, str],
+    *,
+    view: View = "both",
+    scale: Scale = "auto",
+    clip: float | None = None,
+    colour_map: str = "viridis",
+) -> Figure:
+    """Draw a grid, a row for each quantity; see `Grid.plot`."""
+    if view not in VIEWS:
+        raise UsageError(f'unknown view "{view}".{did_you_mean(view, VIEWS)}')
+    columns, rows = grid.finest()
+    if len(columns) < 2 or len(rows) < 2:
+        raise UsageError(
+            f"only {grid.evaluated} points are evaluated, which is not the coarsest grid yet"
+        )
+    x, y = np.array(grid.x)[columns], np.array(grid.y)[rows]
+    quantities = {"loss": grid.losses, **grid.also}
+    shown = ("contour", "3d") if view == "both" else (view,)
+    notes = []
+    size = (4.2 * len(shown), 3.4 * len(quantities) + 0.2)
+    with drawing(size, path) as figure:
+        for row, (name, losses) in enumerate(quantities.items()):
+            heights = Heights(np.array(losses)[np.ix_(rows, columns)], scale, clip)
+            notes += [f"{name}: {text}" for text in heights.notes]
+            for column, kind in enumerate(shown, 1):
+                place = len(quantities), len(shown), row * len(shown) + column
+                if kind == "contour":
+                    axes = figure.add_subplot(*place)
+                    _contour(axes, x, y, heights, name, colour_map)
+                    _flat_trails(axes, grid)
+                else:
+                    axes = figure.add_subplot(*place, projection="3d")
+                    _raised(axes, x, y, heights, name, colour_map, grid)
+                axes.set_xlabel(labels[0])
+                axes.set_ylabel(labels[1])
+        if not grid.complete:
+            notes.append(
+                f"coarse grid of {len(columns)} x {len(rows)}: {grid.evaluated} of "
+                f"{len(grid.x) * len(grid.y)} points evaluated"
+            )
+        notes += [f"{t.name} up to {max(t.residuals):.3g} off the plane" for t in grid.trails]
+        notes += [f"{m.name} {m.residual:.3g} off the plane" for m in grid.marks]
+        note(figure, notes)
+    return figure
+
+
+def _norm(heights: Heights) -> Any:
+    from matplotlib.colors import LogNorm, Normalize
+
+    return (LogNorm if heights.log else Normalize)(*heights.levels()[[0, -1]])
+
+
+def _contour(axes: Any, x: Any, y: Any, heights: Heights, name: str, colour_map: str) -> None:
+    levels, norm = heights.levels(), _norm(heights)
+    values = np.ma.masked_invalid(heights.values)
+    # Filled in many steps: colour is read as continuous, lines as levels.
+    fine = heights.levels(96)
+    filled = axes.contourf(x, y, values, fine, norm=norm, cmap=colour_map, extend="max")
+    filled.set_edgecolor("face")
+    axes.contour(x, y, values, levels, colors="white", linewidths=0.4, alpha=0.6)
+    label = f"{name} (log scale)" if heights.log else name
+    bar = axes.figure.colorbar(filled, ax=axes, label=label)
+    bar.ax.minorticks_off()
+    ticks = heights.levels(5)
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.3g}" for tick in ticks])
+
+
+def _flat_trails(axes: Any, grid: Grid) -> None:
+    for place, trail in enumerate(grid.trails):
+        colour = COLOURS[(place + 1) % len(COLOURS)]
+        axes.plot(trail.x, trail.y, color="white", linewidth=2.6)
+        axes.plot(trail.x, trail.y, ".-", color=colour, markersize=4, label=trail.name)
+        axes.plot(trail.x[-1:], trail.y[-1:], "*", color=colour, markersize=9, mec="white")
+    for name, x, y in points(grid):
+        axes.plot([x], [y], "o", color="white", markeredgecolor="black", markersize=6)
+        axes.annotate(
+            name, (x, y), xytext=(5, 5), textcoords="offset points", color="white", fontsize=8
+        )
+    if grid.trails:
+        axes.legend(loc="upper right", labelcolor="white")
+
+
+def points(grid: Grid) -> list[tuple[str, float, float]]:
+    """Return all that is marked on a grid: projected points, or the solutions it goes through."""
+    marked = [(mark.name, mark.x, mark.y) for mark in grid.marks]
+    return marked + [(name, x, y) for name, (x, y) in grid.through().items()]
+
+
+def _raised(
+    axes: Any, x: Any, y: Any, heights: Heights, name: str, colour_map: str, grid: Grid
+) -> None:
+    """Draw in 3D; matplotlib has no logarithmic z axis, so heights are logarithms themselves."""
+    z = np.log10(heights.values) if heights.log else heights.values
+    axes.computed_zorder = False
+    across, up = np.meshgrid(x, y)
+    axes.plot_surface(
+        across, up, z, cmap=colour_map, rstride=1, cstride=1, linewidth=0, antialiased=True
+    )
+    at = RegularGridInterpolator((y, x), z, bounds_error=False)
+    for place, trail in enumerate(grid.trails):
+        height = at(np.stack([trail.y, trail.x], 1))
+        colour = COLOURS[(place + 1) % len(COLOURS)]
+        axes.plot(trail.x, trail.y, height, ".-", color=colour, markersize=3, zorder=10)
+    for _, i, j in points(grid):
+        axes.scatter([i], [j], at([(j, i)]), color="white", edgecolor="black", zorder=11)
+    axes.set_zlabel(f"log10 of {name}" if heights.log else name)
+    axes.view_init(elev=32, azim=-58)

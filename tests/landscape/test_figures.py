@@ -1,0 +1,80 @@
+"""Figures: what they draw is what was measured, and they say what they leave out."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from landscape_results import everything
+
+from thalweg.core.errors import UsageError
+from thalweg.landscape import CurveProfile, LayerBarriers, Line, Plane, Slice, Surface
+from thalweg.landscape.curvature import SpectralDensity
+from thalweg.landscape.figures.heights import Heights
+
+RESULTS = everything()
+
+
+def words(figure) -> str:
+    return "" if figure._supxlabel is None else figure._supxlabel.get_text()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Line, Plane, Slice, Surface, CurveProfile, LayerBarriers, SpectralDensity],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_result_becomes_a_file(kind, tmp_path):
+    file = tmp_path / "new" / "figure.svg"
+    RESULTS[kind].plot(file)
+    text = file.read_text()
+    assert "<svg" in text
+    RESULTS[kind].plot(tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == text
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_the_suffix_decides_the_format(suffix, magic, tmp_path):
+    RESULTS[Line].plot(tmp_path / f"x.{suffix}")
+    assert (tmp_path / f"x.{suffix}").read_bytes().startswith(magic)
+    with pytest.raises(UsageError, match="a figure is a file in"):
+        RESULTS[Line].plot(tmp_path / "x.gif")
+
+
+def test_a_line_is_drawn_at_its_losses_and_says_what_is_clipped():
+    losses = (0.5, 3.0, math.nan, 1.0)
+    line = dataclasses.replace(RESULTS[Line], losses=losses)
+    figure = line.plot(clip=2.0, scale="linear")
+    (axes,) = figure.axes
+    drawn = axes.lines[0].get_ydata()
+    np.testing.assert_array_equal(drawn, [0.5, 2.0, math.nan, 1.0])
+    assert "clipped at 2: 1 of 4 points lie above, up to 3" in words(figure)
+    assert "1 of 4 points are NaN and left out" in words(figure)
+    assert axes.get_yscale() == "linear"
+
+
+def test_a_surface_says_what_it_shows():
+    surface = RESULTS[Surface]
+    figure = surface.plot(view="contour")
+    assert f"{surface.explained[0]:.1%} of the variance" in figure.axes[0].get_xlabel()
+    assert "off the plane" in words(figure)
+    trail = [line for line in figure.axes[0].lines if line.get_label() == "walk"]
+    np.testing.assert_allclose(trail[0].get_xdata(), surface.trails[0].x)
+    assert len(RESULTS[Plane].plot().axes) == 6  # two quantities: contour, its bar, 3D
+
+
+def test_heights_choose_their_scale():
+    assert Heights(np.array([0.1, 10.0])).log
+    assert not Heights(np.array([1.0, 10.0])).log
+    assert not Heights(np.array([-1.0, 1e6])).log
+    infinite = Heights(np.array([1.0, 2.0, math.inf]))
+    np.testing.assert_array_equal(infinite.values, [1.0, 2.0, 2.0])
+    assert "infinity" in infinite.notes[0]
+    with pytest.raises(UsageError, match="positive losses"):
+        Heights(np.array([0.0, 1.0]), "log")
+    with pytest.raises(UsageError, match="below every loss"):
+        Heights(np.array([1.0, 2.0]), clip=0.5)
+    with pytest.raises(UsageError, match="no loss is finite"):
+        Heights(np.array([math.nan]))
+    with pytest.raises(UsageError, match='"log"'):
+        Heights(np.array([1.0]), "logs")  # type: ignore[arg-type]
