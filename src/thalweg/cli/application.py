@@ -5,8 +5,23 @@ import sys
 import typer
 
 from thalweg._version import __version__
+from thalweg.cli import (
+    barrier,
+    connect,
+    line,
+    new,
+    race,
+    report,
+    score,
+    serve,
+    sharpness,
+    spectrum,
+    surface,
+    train,
+    tune,
+    work,
+)
 from thalweg.cli import list as list_command
-from thalweg.cli import new, race, report, score, serve, train, tune, work
 from thalweg.cli.console import error_console
 from thalweg.core.errors import UsageError
 
@@ -27,6 +42,12 @@ app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("work")(work.work)
+app.command("surface")(surface.surface)
+app.command("line")(line.line)
+app.command("connect")(connect.connect)
+app.command("barrier")(barrier.barrier)
+app.command("spectrum")(spectrum.spectrum)
+app.command("sharpness")(sharpness.sharpness)
 
 
 def _version(asked: bool) -> None:

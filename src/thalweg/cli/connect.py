@@ -1,0 +1,64 @@
+"""``thalweg connect``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thalweg.cli import looking
+from thalweg.cli.console import console, number
+from thalweg.core.errors import UsageError
+
+
+class Kind(StrEnum):
+    """Which curve."""
+
+    bezier = "bezier"
+    chain = "chain"
+
+
+def connect(
+    where: looking.Where,
+    weights: looking.Which,
+    kind: Annotated[Kind, typer.Option(help="Which curve.")] = Kind.bezier,
+    bends: Annotated[int, typer.Option(help="Points between the ends.")] = 1,
+    steps: Annotated[int, typer.Option(help="Training steps of the curve.")] = 1000,
+    lr: Annotated[float, typer.Option(help="Learning rate of the curve.")] = 0.03,
+    points: Annotated[int, typer.Option(help="Points at which the curve is evaluated.")] = 61,
+    samples: looking.Samples = 512,
+    figure: looking.Figure = "svg",
+    device: looking.Device = "cpu",
+    seed: looking.Seed = 0,
+    out: looking.Out = Path("connect"),
+) -> None:
+    """Train a curve of low loss between two points; write it and the loss along it."""
+    from thalweg import landscape
+    from thalweg.race.solutions import open_solutions
+    from thalweg.workload import Batches
+
+    file = looking.prepare(out, "profile", figure)
+    if len(weights) != 2:
+        raise UsageError(f"a curve connects two points, found {len(weights)}")
+    found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
+    task = found.workload
+    order = Batches(task.train, task.batch_size, seed, device, task.collate)
+    one, other = found.points.values()
+    with looking.progress_bar("curve") as progress:
+        curve = landscape.connect(
+            found.train.model,
+            task.loss,
+            (one, other),
+            order.at,
+            steps=steps,
+            kind=kind.value,  # type: ignore[arg-type]
+            bends=bends,
+            lr=lr,
+            seed=seed,
+            progress=progress,
+        )
+    with looking.progress_bar("profile") as progress:
+        result = landscape.profile(found.train, curve, points=points, progress=progress)
+    curve.save(out / "curve.npz")
+    console().print(f"{number(result.barrier)} above the worse end at most")
+    looking.write(result, out, "profile", file)

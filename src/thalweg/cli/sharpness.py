@@ -1,0 +1,45 @@
+"""``thalweg sharpness``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thalweg.cli import looking
+from thalweg.cli.console import console, number
+from thalweg.core.errors import UsageError
+
+
+def sharpness(
+    where: looking.Where,
+    weights: looking.Which,
+    rho: Annotated[float, typer.Option(help="Radius of the neighbourhood.")] = 0.05,
+    p: Annotated[float, typer.Option(help="Of its norm, from 1 to inf.")] = 2.0,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Scale the neighbourhood with the weights.")
+    ] = False,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Keskar's box of this size in place of the ball.")
+    ] = None,
+    samples: looking.Samples = 512,
+    device: looking.Device = "cpu",
+    seed: looking.Seed = 0,
+    out: looking.Out = Path("sharpness"),
+) -> None:
+    """Measure how far the training loss rises around one point."""
+    from thalweg import landscape
+    from thalweg.race.solutions import open_solutions
+
+    looking.prepare(out, "sharpness", "none")
+    if len(weights) != 1:
+        raise UsageError(f"sharpness is that of one point, found {len(weights)}")
+    found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
+    if epsilon is None:
+        result = landscape.sharpness(found.train, rho, p=p, adaptive=adaptive)
+    else:
+        result = landscape.epsilon_sharpness(found.train, epsilon)
+    console().print(
+        f"loss {number(result.loss)}, rises by {number(result.rise)}, "
+        f"dual gradient norm {number(result.gradient_norm)}"
+    )
+    looking.write(result, out, "sharpness", None)

@@ -1,0 +1,87 @@
+"""``thalweg surface``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thalweg.cli import looking
+from thalweg.core.errors import UsageError
+
+
+class Plane(StrEnum):
+    """Which plane through the first weights, or through three of them."""
+
+    filter = "filter"
+    layer = "layer"
+    adaptive = "adaptive"
+    none = "none"
+    hessian = "hessian"
+    trajectory = "trajectory"
+    points = "points"
+
+
+def surface(
+    where: looking.Where,
+    weights: looking.Which,
+    plane: Annotated[
+        Plane,
+        typer.Option(
+            help="Random directions by their normalisation, the Hessian's top eigenvectors, the "
+            "plane of a trajectory, or that through three points."
+        ),
+    ] = Plane.filter,
+    trajectory: Annotated[
+        Path | None, typer.Option(help="Folder of a recorded trajectory, drawn on the plane.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps from one side to the other.")] = 50,
+    extent: Annotated[float | None, typer.Option(help="How far to go to each side.")] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Recompute batch-norm statistics at each point.")
+    ] = False,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Draw higher losses at this one.")] = None,
+    samples: looking.Samples = 512,
+    figure: looking.Figure = "svg",
+    device: looking.Device = "cpu",
+    seed: looking.Seed = 0,
+    out: looking.Out = Path("surface"),
+) -> None:
+    """Evaluate training and test loss on a plane, coarse to fine; the same command continues."""
+    from thalweg import landscape
+    from thalweg.race.solutions import open_solutions
+
+    file = looking.prepare(out, "surface", figure)
+    if plane == Plane.trajectory and trajectory is None:
+        raise UsageError("the plane of a trajectory needs --trajectory, the folder of one")
+    found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
+    shared = {"also": found.test, "seconds": seconds, "keep": out / "surface.npz"}
+    with looking.progress_bar("surface") as progress:
+        if plane == Plane.points:
+            result = landscape.plane(
+                found.train, found.points, size=steps + 1, progress=progress, **shared
+            )
+        else:
+            trails = {} if trajectory is None else {"run": landscape.InFolder(trajectory)}
+            frame = None
+            if plane == Plane.hessian:
+                frame = landscape.hessian_frame(found.train, seed=seed)
+            elif plane == Plane.trajectory:
+                frame = landscape.trajectory_frame(found.train.model, trails["run"])
+            result = landscape.surface(
+                found.train,
+                frame,
+                normalisation="filter" if frame else plane.value,  # type: ignore[arg-type]
+                extent=extent,
+                steps=steps,
+                seed=seed,
+                batch_norm="recalibrate" if recalibrate else "frozen",
+                marks=found.points,
+                trails=trails,
+                progress=progress,
+                **shared,
+            )
+    if not result.complete:
+        looking.remark("the time is over; the same command continues where it was")
+    looking.write(result, out, "surface", file, clip=clip)

@@ -1,0 +1,88 @@
+"""The commands that look around solutions, from files and from their errors."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from thalweg import workload
+from thalweg.cli.application import app
+from thalweg.core.errors import UsageError
+from thalweg.landscape import Surface, load
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate("abc"):
+        torch.manual_seed(seed)
+        model = workload.load("logistic-regression").model()
+        save_file(
+            {n: x + torch.randn_like(x) for n, x in model.state_dict().items()},
+            f"{name}.safetensors",
+        )
+
+    def invoke(command, *words):
+        done = CliRunner().invoke(app, [command, "logistic-regression", *words])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return invoke
+
+
+A, B, C = (f"{name}.safetensors" for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("surface", A, "--steps", "4", "--plane", "none"), "surface/surface"),
+        (("surface", A, "--steps", "4", "--plane", "hessian"), "surface/surface"),
+        (("surface", A, B, C, "--steps", "4", "--plane", "points"), "surface/surface"),
+        (("line", A, B, "--steps", "4"), "line/line"),
+        (("connect", A, B, "--steps", "3", "--points", "5"), "connect/profile"),
+        (("barrier", A, B), "barrier/barriers"),
+        (("spectrum", A, "--probes", "2", "--steps", "4"), "spectrum/density"),
+    ],
+    ids=lambda value: " ".join(value[:1]) if isinstance(value, tuple) else "",
+)
+def test_a_command_writes_data_and_a_figure(words, name, run, tmp_path):
+    run(*words)
+    load(tmp_path / f"{name}.npz")
+    json.loads((tmp_path / f"{name}.json").read_text())
+    assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+
+
+def test_a_surface_goes_on(run, tmp_path):
+    words = ("surface", A, "--steps", "8", "--plane", "none", "--figure", "none")
+    run(*words, "--seconds", "1e-9")
+    assert Surface.load(tmp_path / "surface/surface.npz").evaluated == 1
+    run(*words)
+    found = Surface.load(tmp_path / "surface/surface.npz")
+    assert found.complete
+    assert list(found.also) == ["test loss"]
+
+
+def test_sharpness_is_printed(run):
+    assert "rises by" in run("sharpness", A)
+
+
+def test_unusable_weights_are_refused(run, tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"x")
+    (tmp_path / "bad.safetensors").write_bytes(b"x")
+    for words, message in (
+        (("sharpness", "x.pt"), "is a pickle"),
+        (("sharpness", "none.safetensors"), "there is no file"),
+        (("sharpness", "bad.safetensors"), "damaged"),
+        (("sharpness", A, B), "one point"),
+        (("line", A, A), "two files"),
+        (("line", A, f"b={A}"), "same point"),
+        (("surface", A, "--plane", "trajectory"), "needs --trajectory"),
+        (("surface", A, "--figure", "gif"), "a figure is a file"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            run(*words)
