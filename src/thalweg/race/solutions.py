@@ -125,7 +125,7 @@ def _of_race(folder: Path, which: Sequence[str]) -> tuple[str, dict[str, Weights
     points: dict[str, Weights] = {}
     with Store.open(folder) as store:
         runs = [run for run in store.runs("final") if run.finished]
-        sign = -1.0 if store.workload["higher_is_better"] else 1.0
+        sign = -1.0 if store.workload()["higher_is_better"] else 1.0
         runs.sort(key=lambda run: sign * float(run.final_metric or 0))
         for name in which:
             of = [run for run in runs if name in (run.run_id, run.entrant)]
@@ -133,7 +133,7 @@ def _of_race(folder: Path, which: Sequence[str]) -> tuple[str, dict[str, Weights
                 known = ", ".join(dict.fromkeys(run.entrant for run in runs))
                 raise UsageError(f'no final run of "{name}" finished in {folder}; known: {known}')
             points[name] = read_weights(store.weights(of[0].run_id))
-        return str(store.config["workload"]), points
+        return str(store.config()["workload"]), points
 
 
 def _first(samples: int, batches: Any) -> list[Any]:
