@@ -64,7 +64,7 @@ def test_a_surface_goes_on(run, tmp_path):
     run(*words)
     found = Surface.load(tmp_path / "surface/surface.npz")
     assert found.complete
-    assert list(found.also) == ["test loss"]
+    assert list(found.also) == []  # this workload validates by a formula
 
 
 def test_sharpness_is_printed(run):

@@ -34,7 +34,8 @@ class Solutions:
     Attributes:
         workload: what they solve.
         train: the loss on training samples.
-        test: the loss on validation samples, by the name "test loss".
+        test: the loss on validation samples, by the name "test loss"; empty where they are of
+            another form than the training samples, and have a metric but no loss.
         points: weights by name, in the order that they were asked for.
     """
 
@@ -84,8 +85,10 @@ def open_solutions(
         workloads.in_order(workload.validation, workload.batch_size, place, workload.collate),
     )
     train = Objective(model, workload.loss, training)
-    test = Objective(model, workload.loss, held_out, calibration=training)
-    return Solutions(workload, train, {"test loss": test}, points)
+    test = {}
+    if _takes(workload, model, held_out):
+        test["test loss"] = Objective(model, workload.loss, held_out, calibration=training)
+    return Solutions(workload, train, test, points)
 
 
 def read_weights(path: Path) -> Weights:
@@ -134,6 +137,18 @@ def _of_race(folder: Path, which: Sequence[str]) -> tuple[str, dict[str, Weights
                 raise UsageError(f'no final run of "{name}" finished in {folder}; known: {known}')
             points[name] = read_weights(store.weights(of[0].run_id))
         return str(store.config()["workload"]), points
+
+
+def _takes(workload: Workload, model: Any, batches: list[Any]) -> bool:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return bool(batches) and workload.loss(model, batches[0]).numel() == 1
+    except Exception:
+        return False
+    finally:
+        model.train(training)
 
 
 def _first(samples: int, batches: Any) -> list[Any]:
