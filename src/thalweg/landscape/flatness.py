@@ -13,8 +13,8 @@ from torch import Tensor
 from thalweg.core.errors import UsageError
 from thalweg.engine.closure import unflatten
 from thalweg.landscape.objective import Objective
-from thalweg.landscape.slope import slope_here
 from thalweg.landscape.results import Saved
+from thalweg.landscape.slope import slope_here
 
 INFINITY = math.inf
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def stability(optimizer: torch.optim.Optimizer, params: Sequence[Tensor]) -> Sta
     return Stability(math.nan)
 
 
-def _number(value: object) -> object:
+def _number(value: Any) -> Any:
     if isinstance(value, Tensor):
         return float(value)
     return tuple(value) if isinstance(value, list) else value

@@ -76,8 +76,11 @@ def eigenpairs(
         )
     count = min(count, operator.shape[0])
     random = generator(seed, "eigenpairs")
-    lean = which in ("top", "magnitude") and isinstance(operator, Curvature)
-    start = operator.first(random) if lean else gaussian(operator, random)
+    lean = which in ("top", "magnitude")
+    if lean and isinstance(operator, Curvature):
+        start = operator.first(random)
+    else:
+        start = gaussian(operator, random)
     lanczos = Lanczos(operator, start, random)
     while True:
         lanczos.step()

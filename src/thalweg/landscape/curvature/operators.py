@@ -196,7 +196,7 @@ class Fisher(Curvature):
     ) -> None:
         check_likelihood(likelihood)
         super().__init__(objective, memory)
-        self._likelihood = likelihood
+        self._likelihood: Likelihood = likelihood
 
     def _of_batch(self, index: int) -> Product:
         _, outputs = self.objective.loss_and_outputs(self.objective.batches[index])

@@ -18,7 +18,7 @@ SUFFIXES = (".svg", ".pdf", ".png")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Wong, "Color blindness", Nature Methods 2011: told apart with any colour vision."""
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.labelsize": 9,
