@@ -148,7 +148,7 @@ def table(parts: list[Part], measured: dict[str, Any]) -> str:
         "All rules",
         "=========",
         "",
-        f"{len(parts)} rules, {len(measured)} of them measured so far. Click a heading to sort.",
+        f"{len(parts)} rules, {len(measured)} of them measured. Click a heading to sort.",
         "A measured rule trained both workloads with one seed on one thread, at the best learning",
         "rate of a coarse grid and its own defaults otherwise: this shows that a rule works and",
         "what it costs, and is too little to rank rules by: ``thalweg race`` them on your task.",
