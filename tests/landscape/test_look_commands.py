@@ -11,6 +11,7 @@ from thalweg import workload
 from thalweg.cli.application import app
 from thalweg.core.errors import UsageError
 from thalweg.landscape import Surface, load
+from thalweg.race.solutions import open_solutions
 
 
 @pytest.fixture
@@ -86,3 +87,11 @@ def test_unusable_weights_are_refused(run, tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             run(*words)
+
+
+def test_weights_without_a_buffer_are_refused(tmp_path):
+    state = workload.load("digits").model().state_dict()
+    state.pop("1.running_mean")
+    save_file(state, tmp_path / "half.safetensors")
+    with pytest.raises(UsageError, match="not the weights of Handwritten digits"):
+        open_solutions("digits", [str(tmp_path / "half.safetensors")])

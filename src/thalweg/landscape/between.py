@@ -7,9 +7,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from thalweg.core.errors import UsageError
+from thalweg.landscape.along import Along
 from thalweg.landscape.geometry import (
     DegenerateError,
     axis,
@@ -22,16 +23,10 @@ from thalweg.landscape.geometry import (
 from thalweg.landscape.grid import Grid, check_also, fill
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
-from thalweg.landscape.results import Saved
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from thalweg.landscape.figures.heights import Scale
 
 
 @dataclass(frozen=True)
-class Line(Saved):
+class Line(Along):
     r"""The loss along the segment :math:`(1 - t) w_a + t w_b`.
 
     Attributes:
@@ -53,26 +48,14 @@ class Line(Saved):
     batch_norm: Policy
     frozen_at: str | None = None
 
-    def plot(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        scale: Scale = "auto",
-        clip: float | None = None,
-    ) -> Figure:
-        """Draw the loss along the segment; see `Grid.plot` for the arguments."""
-        from thalweg.landscape.figures.lines import draw_line
-
-        return draw_line(
-            self.positions,
-            self.losses,
-            path,
-            scale=scale,
-            clip=clip,
-            label="share of the way",
-            title=f"barrier {self.barrier:.3g}, distance {self.distance:.3g}",
-            ends=self.names,
-        )
+    def _way(self) -> dict[str, Any]:
+        return {
+            "positions": self.positions,
+            "losses": self.losses,
+            "label": "share of the way",
+            "title": f"barrier {self.barrier:.3g}, distance {self.distance:.3g}",
+            "ends": self.names,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

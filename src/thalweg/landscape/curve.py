@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +14,11 @@ from torch import Tensor, nn
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.core.streams import GlobalStream
+from thalweg.landscape.along import Along
 from thalweg.landscape.geometry import check_distinct, distance, parameter_names, vectors_of
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 from thalweg.landscape.results import Saved
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from thalweg.landscape.figures.heights import Scale
-
 
 Kind = Literal["bezier", "chain"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -53,7 +47,7 @@ class Curve(Saved):
 
 
 @dataclass(frozen=True)
-class CurveProfile(Saved):
+class CurveProfile(Along):
     r"""The loss along a curve.
 
     Attributes:
@@ -73,26 +67,14 @@ class CurveProfile(Saved):
     mean: float
     batch_norm: Policy
 
-    def plot(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        scale: Scale = "auto",
-        clip: float | None = None,
-    ) -> Figure:
-        """Draw the loss along the curve; see `Grid.plot` for the arguments."""
-        from thalweg.landscape.figures.lines import draw_line
-
-        return draw_line(
-            self.lengths,
-            self.losses,
-            path,
-            scale=scale,
-            clip=clip,
-            label="length along the curve",
-            title=f"{self.barrier:.3g} above the worse end at most",
-            ends=None,
-        )
+    def _way(self) -> dict[str, Any]:
+        return {
+            "positions": self.lengths,
+            "losses": self.losses,
+            "label": "length along the curve",
+            "title": f"{self.barrier:.3g} above the worse end at most",
+            "ends": None,
+        }
 
 
 def coefficients(kind: Kind, count: int, t: float) -> tuple[float, ...]:

@@ -6,32 +6,26 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.landscape.along import Along
 from thalweg.landscape.directions import Normalisation, check_direction, random_directions
 from thalweg.landscape.frame import Frame, Kind, check_span, given_frame, random_frame
 from thalweg.landscape.geometry import axis, inner_product
 from thalweg.landscape.grid import Grid, check_also, fill
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Progress
-from thalweg.landscape.results import Saved
 from thalweg.landscape.trajectory import Trajectory, project_trajectory
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from thalweg.landscape.figures.heights import Scale
-
 
 Statistics = Literal["frozen", "recalibrate"]
 STATISTICS: tuple[Statistics, ...] = ("frozen", "recalibrate")
 
 
 @dataclass(frozen=True)
-class Slice(Saved):
+class Slice(Along):
     r"""The loss along a line through the weights, :math:`L(w + a d)`.
 
     Attributes:
@@ -48,26 +42,14 @@ class Slice(Saved):
     normalisation: Normalisation | Literal["given"]
     batch_norm: Statistics
 
-    def plot(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        scale: Scale = "auto",
-        clip: float | None = None,
-    ) -> Figure:
-        """Draw the loss along the line; see `Grid.plot` for the arguments."""
-        from thalweg.landscape.figures.lines import draw_line
-
-        return draw_line(
-            [a * self.norm for a in self.positions],
-            self.losses,
-            path,
-            scale=scale,
-            clip=clip,
-            label="distance from the weights",
-            title=f"{self.normalisation} direction",
-            ends=None,
-        )
+    def _way(self) -> dict[str, Any]:
+        return {
+            "positions": [a * self.norm for a in self.positions],
+            "losses": self.losses,
+            "label": "distance from the weights",
+            "title": f"{self.normalisation} direction",
+            "ends": None,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

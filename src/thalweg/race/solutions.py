@@ -71,7 +71,10 @@ def open_solutions(
     with GlobalStream(derive_seed(seed, "landscape", "model"), place):
         model = new_model(workload).to(place)
     check_points(model, points)
-    model.load_state_dict(next(iter(points.values())))
+    try:
+        model.load_state_dict(next(iter(points.values())))
+    except RuntimeError as error:
+        raise UsageError(f"these are not the weights of {workload.title}: {error}") from None
     ordered = workloads.Batches(
         workload.train,
         workload.batch_size,
