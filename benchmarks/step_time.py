@@ -40,6 +40,7 @@ from thalweg.core import registry
 from thalweg.engine import RuleOptimizer, execution
 from thalweg.engine.closure import ClosureOptimizer
 from thalweg.engine.modifier import Pass
+from thalweg.engine.places import state_names
 from thalweg.engine.rule import measures, measures_each
 from thalweg.engine.trace import trace
 
@@ -220,9 +221,11 @@ def moved_bytes(optimizer: RuleOptimizer) -> tuple[int, int]:
 
 def moved_by(turn: execution.Turn) -> tuple[int, int]:
     if turn.rule.reads == "tensor":
-        state = [x for one in turn.states for x in one.values() if torch.is_tensor(x)]
-        return 3 * sum(p.nbytes for p in turn.p) + 2 * sum(x.nbytes for x in state), 0
-    columns = {"g": turn.g, "p": turn.p, **turn.state_columns()}
+        held = [x for one in turn.states for x in one.values() if torch.is_tensor(x)]
+        return 3 * sum(p.nbytes for p in turn.p) + 2 * sum(x.nbytes for x in held), 0
+    state = state_names(turn.states)
+    columns = {"g": turn.g, "p": turn.p}
+    columns |= {name: [one[name] for one in turn.states] for name in state}
     sizes = {name: sum(x.nbytes for x in column) for name, column in columns.items()}
     passes: list[Pass | None] = [None]
     passes += [Pass("measure")] * measures(type(turn.rule))
@@ -230,7 +233,7 @@ def moved_by(turn: execution.Turn) -> tuple[int, int]:
     names = (*vars(turn.k), *turn.each[0])
     update = read = 0
     for one in passes:
-        formula = trace(turn.rule, (), one, tuple(turn.state_columns()), names, turn.maximize)
+        formula = trace(turn.rule, (), one, state, names, turn.maximize)
         text = " ".join((*formula.each, *formula.stores.values(), *formula.sums.values()))
         moved = sum(sizes[name] for name in set(re.findall(r"\bin_(\w+)", text)))
         if one is None:

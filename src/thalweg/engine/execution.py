@@ -1,6 +1,5 @@
 """The three ways to run a rule over a list of tensors; all give the same numbers."""
 
-import operator
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -21,6 +20,7 @@ from thalweg.engine.modifier import (
     transformed,
 )
 from thalweg.engine.numeric import wide
+from thalweg.engine.places import PLAIN, Memory, dtype_of, places, state_names
 from thalweg.engine.rule import Numbers, Rule, State, measures_each, structural_fields
 from thalweg.engine.tensor_list import TensorList
 from thalweg.engine.trace import UntraceableError, trace
@@ -43,6 +43,7 @@ class Turn(NamedTuple):
         each: by tensor, the numbers that are its own.
         maximize: whether gradients are negated first.
         bits: in which state is stored, if not in the parameter's own dtype.
+        memory: where the tensors lie.
     """
 
     rule: Rule
@@ -54,11 +55,15 @@ class Turn(NamedTuple):
     k: Numbers
     each: list[dict[str, float]]
     maximize: bool
-    bits: storage.Bits | None = None
+    bits: storage.Bits | None
+    memory: Memory
 
     def only(self, indices: Sequence[int]) -> "Turn":
         """Return the turn of some of the tensors."""
+        if len(indices) == len(self.p):
+            return self
         return self._replace(
+            memory=Memory(),
             whole=[self.whole[i] for i in indices],
             p=[self.p[i] for i in indices],
             g=[self.g[i] for i in indices],
@@ -66,30 +71,37 @@ class Turn(NamedTuple):
             each=[self.each[i] for i in indices],
         )
 
-    def state_columns(self) -> dict[str, list[Tensor]]:
-        """Return the state tensors by name, one for each parameter."""
-        names = [
-            name
-            for name, x in self.states[0].items()
-            if isinstance(x, Tensor) and not name.endswith(storage.SCALE)
-        ]
-        return {name: [state[name] for state in self.states] for name in names}
+
+Sums = tuple[list[str], Tensor]
 
 
-def measure(turn: Turn, sums_of: Pass, execution: Execution) -> list[dict[str, float]]:
-    """Return the sums of a pass for each tensor of the turn, over all processes."""
-    found: dict[int, dict[str, float]] = {}
-    names: list[str] = []
+def measure(turn: Turn, sums_of: Pass, execution: Execution) -> Sums:
+    """Return the names of a pass's sums, and by tensor (rows) the sums over all processes."""
+    found: list[tuple[Sequence[int], Sums]] = []
     for indices, how in _dispatch(turn, execution):
         part = turn.only(indices)
         names, rows = _attempt(how.measure, part, _LOOP.measure, sums_of)
         if turn.rule.reads == "element":
-            summed = distributed.summed(rows.flatten(), part.whole[0])
-            rows = summed.reshape(rows.shape)
-        for i, row in zip(indices, rows.tolist(), strict=True):
-            found[i] = dict(zip(names, row, strict=True))
-    nothing = dict.fromkeys(names, 0.0)
-    return [found.get(i, nothing) for i in range(len(turn.p))]
+            rows = distributed.summed(rows.flatten(), part.whole[0]).reshape(rows.shape)
+        found.append((indices, (names, rows)))
+    return _joined(len(turn.p), found)
+
+
+def _joined(count: int, parts: Sequence[tuple[Sequence[int], Sums]]) -> Sums:
+    """Return the sums of all tensors; those in no part, which are empty, have sums of zero."""
+    if len(parts) == 1 and len(parts[0][0]) == count:
+        return parts[0][1]
+    names = parts[0][1][0] if parts else []
+    every = torch.zeros(count, len(names), dtype=torch.float64)
+    for indices, (_, rows) in parts:
+        every[list(indices)] = rows
+    return names, every
+
+
+def by_tensor(sums: Sums) -> list[dict[str, float]]:
+    """Return the sums of each tensor by name."""
+    names, rows = sums
+    return [dict(zip(names, row, strict=True)) for row in rows.tolist()]
 
 
 def update(turn: Turn, execution: Execution) -> None:
@@ -106,7 +118,7 @@ def _dispatch(turn: Turn, execution: Execution) -> list[tuple[Sequence[int], "_W
     # Torch's list kernels take one number for all tensors.
     listed = _LOOP if turn.modifiers or measures_each(type(turn.rule)) else _FOREACH
     compiles = execution != "foreach" and type(turn.rule) not in _uncompiled
-    if compiles and _all_contiguous(turn):
+    if compiles and turn.memory.look(turn.g, turn.p, turn.states):
         return [(everything, _COMPILED._replace(otherwise=listed.update))]
     flat: list[int] = []
     # Torch's list kernels are fast only on lists of one device and dtype.
@@ -144,9 +156,6 @@ def _attempt(
 @cache
 def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=7)
-
-
-Sums = tuple[list[str], Tensor]
 
 
 def _signed(g: Any, maximize: bool) -> Any:
@@ -289,19 +298,12 @@ def _foreach_update(turn: Turn) -> None:
 
 
 def _lists(turn: Turn) -> tuple[Any, Any, State]:
-    columns = {name: TensorList(column) for name, column in turn.state_columns().items()}
+    names = state_names(turn.states)
+    columns = {name: TensorList([state[name] for state in turn.states]) for name in names}
     return _signed(TensorList(turn.g), turn.maximize), TensorList(turn.p), State(**columns)
 
 
 # compiled: one C loop over all of them
-
-# Subclasses may keep their entries anywhere.
-_PLAIN = {Tensor, torch.nn.Parameter}
-_is_contiguous = torch._C.TensorBase.is_contiguous
-_address = torch._C.TensorBase.data_ptr
-_length = torch._C.TensorBase.numel
-_dtype = operator.attrgetter("dtype")
-_on_cpu = operator.attrgetter("is_cpu")
 
 
 def _compiled_measure(turn: Turn, sums_of: Pass) -> Sums:
@@ -319,36 +321,27 @@ def _compiled_update(turn: Turn) -> None:
 
 
 def _compiled(turn: Turn, sums_of: Pass | None) -> Sums:
-    state = turn.state_columns()
-    columns = [turn.g, turn.p, *state.values()]
-    kinds = [set(map(_dtype, column)) for column in columns]
-    if any(len(kind) > 1 for kind in kinds):
-        return _compiled_by_kind(turn, columns, sums_of)
-    dtypes = tuple(next(iter(kind)) for kind in kinds)
-    kernel = _kernel(turn, sums_of, tuple(state), dtypes)
-    columns = [turn.g, turn.p]
-    for name, dtype in zip(state, dtypes[2:], strict=True):
-        columns.append(state[name])
-        if dtype in storage.CODES:
-            columns.append([one[name + storage.SCALE] for one in turn.states])
-    addresses = [list(map(_address, column)) for column in columns]
-    values, each = list(vars(turn.k).values()), [list(one.values()) for one in turn.each]
-    rows = kernel(addresses, list(map(_length, turn.p)), values, each)
+    found = turn.memory.now
+    if found is None:
+        kinds = _by_dtypes(turn)
+        if len(kinds) > 1:
+            parts = [(kind, _compiled(turn.only(kind), sums_of)) for kind in kinds]
+            return _joined(len(turn.p), parts)
+        found = places(turn.g, turn.p, turn.states)
+    kernel = _kernel(turn, sums_of, found.names, found.dtypes)
+    each = [list(one.values()) for one in turn.each] if turn.each[0] else []
+    rows = kernel(found.addresses, found.sizes, list(vars(turn.k).values()), each)
     return list(kernel.sums), torch.from_numpy(rows)
 
 
-def _compiled_by_kind(
-    turn: Turn, columns: Sequence[Sequence[Tensor]], sums_of: Pass | None
-) -> Sums:
+def _by_dtypes(turn: Turn) -> list[list[int]]:
+    """Return the indices of the tensors whose gradient, parameter and state have one dtype each."""
+    names = state_names(turn.states)
+    columns = [turn.g, turn.p, *[[state[name] for state in turn.states] for name in names]]
     kinds: dict[Any, list[int]] = {}
     for i, row in enumerate(zip(*columns, strict=True)):
-        kinds.setdefault(tuple(map(_dtype, row)), []).append(i)
-    names: list[str] = []
-    rows: dict[int, Tensor] = {}
-    for indices in kinds.values():
-        names, own = _compiled(turn.only(indices), sums_of)
-        rows |= dict(zip(indices, own, strict=True))
-    return names, torch.stack([rows[i] for i in range(len(turn.p))])
+        kinds.setdefault(tuple(map(dtype_of, row)), []).append(i)
+    return list(kinds.values())
 
 
 _kernels: dict[Any, Kernel] = {}
@@ -379,20 +372,9 @@ def _structure(owner: Any) -> tuple[Any, ...]:
     return (type(owner), *(getattr(owner, name) for name in names))
 
 
-def _all_contiguous(turn: Turn) -> bool:
-    """Return whether one kernel can take the whole turn: the usual case, found out quickly."""
-    columns = [turn.p, turn.g, *turn.state_columns().values()]
-    return (
-        _PLAIN.issuperset(map(type, turn.p))
-        and all(map(_on_cpu, turn.p))
-        and all(dtype in STORAGE for dtype in set(map(_dtype, turn.p)))
-        and all(all(map(_is_contiguous, column)) for column in columns)
-    )
-
-
 def _is_flat(p: Tensor, g: Tensor, state: dict[str, Any]) -> bool:
     """Return whether gradient, parameter and state lie in memory alike, without gaps, on a CPU."""
-    if type(p) not in _PLAIN or p.dtype not in STORAGE or not p.is_cpu or p.numel() == 0:
+    if type(p) not in PLAIN or p.dtype not in STORAGE or not p.is_cpu or p.numel() == 0:
         return False
     others = [g, *[x for x in state.values() if isinstance(x, Tensor)]]
     if p.is_contiguous():

@@ -103,32 +103,30 @@ class Kernel:
 
     def __call__(
         self,
-        addresses: Sequence[Sequence[int]],
-        sizes: Sequence[int],
+        addresses: np.ndarray,
+        sizes: np.ndarray,
         values: Sequence[float],
         each: Sequence[Sequence[float]],
     ) -> np.ndarray:
         """Run over a list of tensors.
 
         Args:
-            addresses: for each of ``arrays`` those of all tensors.
-            sizes: number of entries by tensor.
+            addresses: for each of ``arrays`` those of all tensors, int64.
+            sizes: number of entries by tensor, int64.
             values: in the order of ``numbers``.
-            each: for each tensor its own numbers, in the order of ``each``.
+            each: for each tensor its own numbers, in the order of ``each``; empty if none.
 
         Returns:
             The sums of each tensor, shape (tensors, sums), float64, in the order of ``sums``.
         """
-        pointers = np.array(addresses, dtype=np.int64)
-        lengths = np.array(sizes, dtype=np.int64)
         k = np.array(values, dtype=np.float64)
-        threads = torch.get_num_threads() if int(lengths.sum()) > SERIAL else 1
+        threads = torch.get_num_threads() if int(sizes.sum()) > SERIAL else 1
         own = np.array(each, dtype=np.float64)
-        sums = np.zeros((threads, len(lengths), len(self.sums)))
+        sums = np.zeros((threads, len(sizes), len(self.sums)))
         self._run(
-            len(lengths),
-            lengths.ctypes.data,
-            pointers.ctypes.data,
+            len(sizes),
+            sizes.ctypes.data,
+            addresses.ctypes.data,
             k.ctypes.data,
             own.ctypes.data,
             sums.ctypes.data,

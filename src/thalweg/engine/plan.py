@@ -9,6 +9,7 @@ from torch import Tensor
 from thalweg.core.errors import UsageError
 from thalweg.engine import distributed
 from thalweg.engine.modifier import Modifiers, has, named
+from thalweg.engine.places import Memory
 from thalweg.engine.rule import Rule, has_formulas
 from thalweg.engine.storage import Bits, compressed
 
@@ -26,6 +27,7 @@ class Part:
         p: what the rule works on: the local parts of sharded tensors if it reads elements.
         g: the gradients that belong to ``p``.
         states: the state dictionaries that belong to ``p``.
+        memory: where the tensors lie.
     """
 
     def __init__(
@@ -38,12 +40,12 @@ class Part:
         states: list[dict[str, Any]],
         extras: list[dict[str, Tensor]],
     ) -> None:
-        self.rule, self.t, self.maximize = rule, t, maximize
         self.whole, self._whole_states = p, states
-        self.p, self.g, self.states = p, g, states
+        self.p, self.states = p, states
+        self.memory = Memory()
         self._extras = tuple(extras[0])
+        self._begin(rule, t, maximize, g)
         for state, extra in zip(states, extras, strict=True):
-            state["step"] = t
             state |= extra
         self._local = rule.reads == "element" and distributed.is_distributed(p[0])
         if self._local:
@@ -54,8 +56,22 @@ class Part:
                 for state in states
             ]
 
+    def next(self, rule: Rule, maximize: bool, g: list[Tensor]) -> bool:
+        """Go on to the next step with the same tensors, if that is all that there is to it."""
+        if self._local or self._extras or {state.get("step") for state in self.states} != {self.t}:
+            return False
+        self._begin(rule, self.t + 1, maximize, g)
+        return True
+
+    def _begin(self, rule: Rule, t: int, maximize: bool, g: list[Tensor]) -> None:
+        self.rule, self.t, self.maximize, self.g = rule, t, maximize, g
+        for state in self._whole_states:
+            state["step"] = t
+        self.memory.renew()
+
     def close(self) -> None:
-        """Carry state that the rule assigned anew from local parts to the sharded tensors."""
+        """Let gradients go, and carry state assigned anew from local parts to sharded tensors."""
+        self.g = []  # or they would live on until the next step
         for name in self._extras:
             for state in self._whole_states:
                 del state[name]
@@ -86,6 +102,7 @@ class GroupPlan:
         self.states = [state.get(p) for p in self.params]
         shardings = [distributed.sharding(p) for p in self.params]
         self.shardings = None if all(one is None for one in shardings) else shardings
+        self._last: tuple[list[int], Part] | None = None
 
     def gradients(self, owner: str, given: Gradients | None) -> list[Tensor | None]:
         """Return the gradients in the order of the parameters: those given, or those in place.
@@ -97,7 +114,7 @@ class GroupPlan:
             found = [p.grad for p in self.params]
         else:
             found = [given.get(p) for p in self.params]
-        if any(g is not None and g.layout is not torch.strided for g in found):
+        if {g.layout for g in found if g is not None} - {torch.strided}:
             raise UsageError(
                 f"{owner} takes dense gradients, found a sparse one; make the embedding with "
                 "sparse=False"
@@ -113,7 +130,14 @@ class GroupPlan:
         bits: Bits | None,
     ) -> list[Part]:
         """Start state where there is none, count the step, and return what steps together."""
+        maximize = bool(self.group["maximize"])
         chosen = [i for i, g in enumerate(grads) if g is not None]
+        prepares = any(has(modifier, "prepare") for modifier in modifiers)
+        simple = not (extras or prepares or has_formulas(type(rule)))
+        if simple and self._last is not None:
+            indices, part = self._last
+            if chosen == indices and part.next(rule, maximize, [g for g in grads if g is not None]):
+                return [part]
         for i in chosen:
             if not self.states[i]:
                 p = self.params[i]
@@ -135,11 +159,11 @@ class GroupPlan:
         else:
             for key, i in zip(keys, chosen, strict=True):
                 alike.setdefault(key, []).append(i)  # type: ignore[attr-defined]
-        return [
+        parts = [
             Part(
                 _formula(rule, self.params[indices[0]]),
                 states[indices[0]]["step"] + 1,
-                bool(self.group["maximize"]),
+                maximize,
                 [self.params[i] for i in indices],
                 [_prepared(modifiers, grads[i], self.params[i]) for i in indices],
                 [states[i] for i in indices],
@@ -147,6 +171,8 @@ class GroupPlan:
             )
             for indices in alike.values()
         ]
+        self._last = (chosen, parts[0]) if len(parts) == 1 else None
+        return parts
 
 
 def _formula(rule: Rule, p: Tensor) -> Rule:

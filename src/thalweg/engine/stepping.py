@@ -1,6 +1,6 @@
 """One step of all groups: what has to be summed first, then the update."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from thalweg.engine import execution
 from thalweg.engine.distributed import like_local
-from thalweg.engine.execution import Execution, Turn
+from thalweg.engine.execution import Execution, Sums, Turn
 from thalweg.engine.kernel import ROUNDING
 from thalweg.engine.modifier import (
     Modifiers,
@@ -39,7 +39,7 @@ def run(
     _share(turns, loss, way)
     for _, _, turn in turns:
         if measures_each(type(turn.rule)):
-            rows = execution.measure(turn, Pass("measure_each"), way)
+            rows = execution.by_tensor(execution.measure(turn, Pass("measure_each"), way))
             tensors = zip(turn.whole, turn.states, turn.each, rows, strict=True)
             for p, state, each, sums in tensors:
                 each.update(turn.rule.numbers_each(sums, p, State.of(state), turn.k))
@@ -72,7 +72,17 @@ def _turn(
         vars(k)[ROUNDING] = part.t
     each: list[dict[str, float]] = [{} for _ in part.p]
     return Turn(
-        part.rule, modifiers, part.whole, part.p, part.g, part.states, k, each, part.maximize, bits
+        part.rule,
+        modifiers,
+        part.whole,
+        part.p,
+        part.g,
+        part.states,
+        k,
+        each,
+        part.maximize,
+        bits,
+        part.memory,
     )
 
 
@@ -96,25 +106,26 @@ def _numbers(group: Group, part: Part, modifiers: Modifiers, loss: float | None)
 
 def _measure_modifier(turns: list[Turn], sums_of: Pass, way: Execution) -> None:
     """Give each tensor, or all, the numbers that a modifier makes of sums over gradients."""
-    rows = [execution.measure(turn, sums_of, way) for turn in turns]
-    total = _added(sums for some in rows for sums in some)
-    for turn, some in zip(turns, rows, strict=True):
+    measured = [execution.measure(turn, sums_of, way) for turn in turns]
+    total = _added(measured)
+    for turn, some in zip(turns, measured, strict=True):
         modifier = turn.modifiers[sums_of.index]
         if modifier.scope == "all":
             vars(turn.k).update(named(modifier, modifier.measured(total)))
         else:
-            for p, each, sums in zip(turn.whole, turn.each, some, strict=True):
+            tensors = zip(turn.whole, turn.each, execution.by_tensor(some), strict=True)
+            for p, each, sums in tensors:
                 each.update(numbers_from(modifier, sums, p))
 
 
 def _share(turns: list[tuple[Group, Part, Turn]], loss: float | None, way: Execution) -> None:
     """Move on the numbers that tensors share, after the sums that they depend on."""
-    sums: dict[int, list[dict[str, float]]] = {}
+    sums: dict[int, list[Sums]] = {}
     for group, _, turn in turns:
         if measures(type(turn.rule)):
             found = execution.measure(turn, Pass("measure"), way)
-            sums.setdefault(_sharing(turn.rule, group), []).extend(found)
-    totals = {key: _added(rows) for key, rows in sums.items()}
+            sums.setdefault(_sharing(turn.rule, group), []).append(found)
+    totals = {key: _added(measured) for key, measured in sums.items()}
     done: list[int] = []
     for group, part, _ in turns:
         if has_shared(type(part.rule)) and id(group) not in done:
@@ -132,9 +143,10 @@ def _sharing(rule: Rule, group: Group) -> int:
     return id(group) if rule.shares == "group" else 0
 
 
-def _added(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def _added(measured: Iterable[Sums]) -> dict[str, float]:
+    """Return the totals over all tensors by name."""
     total: dict[str, float] = {}
-    for sums in rows:
-        for name, value in sums.items():
+    for names, rows in measured:
+        for name, value in zip(names, rows.sum(dim=0).tolist(), strict=True):
             total[name] = total.get(name, 0.0) + value
     return total
