@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ class SlurmFleet:
                 "--cluster slurm needs submitit, which is not installed; pip install "
                 '"thalweg[slurm]"'
             ) from None
+        # Where Slurm keeps no accounts, which changes nothing, it says so each time it asks.
+        logging.getLogger("submitit").setLevel(logging.ERROR)
         options = _options(cluster)
         if executor == "slurm":
             find_command("sbatch", "--cluster slurm")
