@@ -20,12 +20,20 @@ FACTS = {"config": {"steps": 3}, "folder": "/nowhere"}
 ME = {"name": "me:1", "host": "here", "pid": 1}
 
 
-@pytest.fixture(params=["sqlite", "journal", "grpc"])
+@pytest.fixture(params=["sqlite", "journal", "grpc", "postgresql"])
 def address(request, tmp_path):
     if request.param == "sqlite":
         yield str(tmp_path / "queue.sqlite")
     elif request.param == "journal":
         yield f"journal://{tmp_path}/queue.journal"
+    elif request.param == "postgresql":
+        database = os.environ.get("THALWEG_TEST_POSTGRESQL")
+        if not database:
+            pytest.skip("THALWEG_TEST_POSTGRESQL names no empty PostgreSQL database")
+        yield database
+        storage = open_storage(database)
+        for study in storage.get_all_studies():
+            storage.delete_study(study._study_id)
     else:
         pytest.importorskip("grpc")
         from optuna.storages._grpc.server import make_server

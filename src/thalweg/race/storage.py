@@ -49,8 +49,8 @@ def open_storage(address: str, create: bool = True) -> Any:
         storage.get_all_studies()
     except ImportError as error:
         raise UsageError(
-            f"{shown(address)} needs a package that is not installed: {error}; a PostgreSQL "
-            'database is reached with psycopg2 or psycopg, gRPC with "thalweg[grpc]"'
+            f"{shown(address)} needs a package that is not installed: {error}; PostgreSQL is "
+            'reached with pip install "thalweg[postgresql]", gRPC with "thalweg[grpc]"'
         ) from None
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -78,7 +78,10 @@ class Ledger:
         except UsageError:
             raise
         except ImportError as error:
-            raise UsageError(f"the storage {storage} needs a package: {error}") from error
+            raise UsageError(
+                f"the storage {storage} needs a package: {error}; PostgreSQL is reached with pip "
+                'install "thalweg[postgresql]", gRPC with "thalweg[grpc]"'
+            ) from error
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise UsageError(
