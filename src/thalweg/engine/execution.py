@@ -330,7 +330,8 @@ def _compiled(turn: Turn, sums_of: Pass | None) -> Sums:
         found = places(turn.g, turn.p, turn.states)
     kernel = _kernel(turn, sums_of, found.names, found.dtypes)
     each = [list(one.values()) for one in turn.each] if turn.each[0] else []
-    rows = kernel(found.addresses, found.sizes, list(vars(turn.k).values()), each)
+    values = list(vars(turn.k).values())
+    rows = kernel(found.addresses, found.sizes, found.entries, values, each)
     return list(kernel.sums), torch.from_numpy(rows)
 
 

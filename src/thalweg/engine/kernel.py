@@ -99,12 +99,14 @@ class Kernel:
         stochastic: bool = False,
     ) -> None:
         self.sums = tuple(formula.sums)
+        self._numbers = ctypes.c_double * len(numbers)
         self._run = load(_source(formula, arrays, numbers, each, dtypes, stochastic))
 
     def __call__(
         self,
         addresses: np.ndarray,
         sizes: np.ndarray,
+        entries: int,
         values: Sequence[float],
         each: Sequence[Sequence[float]],
     ) -> np.ndarray:
@@ -113,26 +115,29 @@ class Kernel:
         Args:
             addresses: for each of ``arrays`` those of all tensors, int64.
             sizes: number of entries by tensor, int64.
+            entries: their sum.
             values: in the order of ``numbers``.
             each: for each tensor its own numbers, in the order of ``each``; empty if none.
 
         Returns:
             The sums of each tensor, shape (tensors, sums), float64, in the order of ``sums``.
         """
-        k = np.array(values, dtype=np.float64)
-        threads = torch.get_num_threads() if int(sizes.sum()) > SERIAL else 1
-        own = np.array(each, dtype=np.float64)
-        sums = np.zeros((threads, len(sizes), len(self.sums)))
+        threads = torch.get_num_threads() if entries > SERIAL else 1
+        count = len(sizes)
+        # Little runs between two updates, so each call finds its code out of the cache: what is
+        # not needed is not built.
+        own = np.array(each, dtype=np.float64).ctypes if each else None
+        sums = np.zeros((threads, count, len(self.sums))) if self.sums else None
         self._run(
-            len(sizes),
-            sizes.ctypes.data,
-            addresses.ctypes.data,
-            k.ctypes.data,
-            own.ctypes.data,
-            sums.ctypes.data,
+            count,
+            sizes.ctypes,
+            addresses.ctypes,
+            self._numbers(*values),
+            own,
+            None if sums is None else sums.ctypes,
             threads,
         )
-        return sums.sum(axis=0)
+        return np.empty((count, 0)) if sums is None else sums.sum(axis=0)
 
 
 def _source(

@@ -34,6 +34,7 @@ class Places(NamedTuple):
         found: the addresses of ``columns``.
         addresses: (1 + columns, tensors), int64; the gradients' first.
         sizes: ``lengths`` as int64.
+        entries: their sum.
     """
 
     names: tuple[str, ...]
@@ -43,6 +44,7 @@ class Places(NamedTuple):
     found: list[list[int]]
     addresses: np.ndarray
     sizes: np.ndarray
+    entries: int
 
 
 class Memory:
@@ -118,9 +120,8 @@ def places(g: Sequence[Tensor], p: list[Tensor], states: States) -> Places:
     found = [list(map(_address, column)) for column in columns]
     lengths = list(map(_length, p))
     addresses = np.array([list(map(_address, g)), *found], dtype=np.int64)
-    return Places(
-        names, dtypes, columns, lengths, found, addresses, np.array(lengths, dtype=np.int64)
-    )
+    sizes = np.array(lengths, dtype=np.int64)
+    return Places(names, dtypes, columns, lengths, found, addresses, sizes, sum(lengths))
 
 
 def _columns(
