@@ -86,18 +86,18 @@ def rows(part: Part, facts: dict[str, Any]) -> list[tuple[str, str]]:
         said = f"accuracy {digits['accuracy']:.3f} after 100 steps with lr = {digits['lr']:.2g}"
         if digits.get("options"):
             said += f" and ``{digits['options']}``"
-        if smaller(digits):
+        if smaller(digits, "digits"):
             said += f"; on {digits['task']}, instead of the network"
         found.append(("On ``digits``", said))
     elif digits.get("reason"):
         found.append(("On ``digits``", digits["reason"]))
     if text.get("metric") is not None:
-        found.append(
-            ("On ``text``", f"loss {text['metric']:.3f} after 40 steps with lr = {text['lr']:.2g}")
-        )
+        said = f"loss {text['metric']:.3f} after 40 steps with lr = {text['lr']:.2g}"
+        if smaller(text, "text"):
+            said += f"; on {text['task']}, instead of the network"
+        found.append(("On ``text``", said))
     elif text.get("reason"):
-        tried = "lr" in text
-        found.append(("On ``text``", text["reason"] if tried else f"not run: {text['reason']}"))
+        found.append(("On ``text``", text["reason"]))
     if facts.get("step_ratio") is not None:
         found.append(("Training step", f"{facts['step_ratio']:.2f} times AdamW's, on ``digits``"))
     if digits.get("state_bytes_per_parameter") is not None:
@@ -105,9 +105,9 @@ def rows(part: Part, facts: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def smaller(digits: dict[str, Any]) -> bool:
-    """Return whether a rule was measured on less than the network of ``digits``."""
-    return digits.get("task", "digits") != "digits"
+def smaller(found: dict[str, Any], workload: str) -> bool:
+    """Return whether a rule was measured on less than the workload's network."""
+    return found.get("task", workload) != workload
 
 
 def needs(part: Part) -> str:
@@ -135,8 +135,8 @@ def table(parts: list[Part], measured: dict[str, Any]) -> str:
         peak = digits.get("peak_bytes")
         values = [
             (year(part.reference), "{:.0f}"),
-            (digits.get("accuracy"), "{:.3f}*" if smaller(digits) else "{:.3f}"),
-            (text.get("metric"), "{:.3f}"),
+            (digits.get("accuracy"), "{:.3f}*" if smaller(digits, "digits") else "{:.3f}"),
+            (text.get("metric"), "{:.3f}*" if smaller(text, "text") else "{:.3f}"),
             (facts.get("step_ratio"), "{:.2f}"),
             (digits.get("state_bytes_per_parameter"), "{:g}"),
             (None if peak is None else peak / 1e6, "{:.1f}"),
@@ -153,8 +153,7 @@ def table(parts: list[Part], measured: dict[str, Any]) -> str:
         "rate of a coarse grid and its own defaults otherwise: this shows that a rule works and",
         "what it costs, and is too little to rank rules by: ``thalweg race`` them on your task.",
         "A star marks rules that hold large matrices, or are for convex sums: they were measured",
-        "on softmax regression of the digits instead of the network. The page of a rule says why",
-        "its number for ``text`` is missing.",
+        "on softmax regression of the same data instead of the network.",
         "",
         ".. raw:: html",
         "",
