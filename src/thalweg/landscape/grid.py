@@ -121,6 +121,10 @@ class Grid(Saved):
         """Return what the axes are called."""
         return "first direction", "second direction"
 
+    def gram(self) -> tuple[float, float, float]:
+        r"""Return :math:`|d_1|^2, d_1 \cdot d_2, |d_2|^2`, lengths in weight space of the axes."""
+        return 1.0, 0.0, 1.0
+
     def plot(
         self,
         path: str | os.PathLike[str] | None = None,

@@ -78,7 +78,12 @@ class Surface(Grid):
             one, other = (f"eigenvalue {value:.3g}" for value in self.eigenvalues)
         else:
             one, other = (f"{self.kind}, norm {norm:.3g}" for norm in self.norms)
-        return f"first direction ({one})", f"second ({other})"
+        return f"first direction ({one})", f"second direction ({other})"
+
+    def gram(self) -> tuple[float, float, float]:
+        r"""Return :math:`|d_1|^2, d_1 \cdot d_2, |d_2|^2`, lengths in weight space of the axes."""
+        one, other = self.norms
+        return one**2, self.cosine * one * other, other**2
 
 
 def slice_along(

@@ -106,7 +106,7 @@ def fill(template: str, sections: dict[str, Any], **context: Any) -> str:
             script=assets.static("page.js"),
             early_script=assets.static("theme.js"),
             figures=to_json({figure.id: figure.spec() for figure in figures}),
-            plotly=assets.plotly(),
+            plotly=assets.plotly() if figures else "",
             version=__version__,
         )
     )

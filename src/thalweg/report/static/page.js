@@ -138,7 +138,7 @@ async function unpack() {
 const breathe = () => new Promise((resolve) => setTimeout(resolve));
 async function start() {
   try {
-    lib = await unpack();
+    if (plots.length) lib = await unpack();
     const waiting = plots.map((plot) => plot.id);
     while (waiting.length) {
       // What is nearest to the reader's eyes first.
