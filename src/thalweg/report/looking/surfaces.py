@@ -59,6 +59,7 @@ def build(
     heights = Heights(together, scale, clip)
     for place, panel in enumerate(panels):
         panel["colour"] = page_look.colour_name(place)
+        panel["swatch"] = page_look.swatch(place)
         panel["dash"] = [[], [6, 3], [2, 3], [6, 2, 2, 2]][place % 4]
     data: Spec = {
         "surfaces": [panel["data"] | {k: panel[k] for k in ("colour", "dash")} for panel in panels],
@@ -69,7 +70,7 @@ def build(
     }
     return {
         "data": data,
-        "panels": [{key: panel[key] for key in ("name", "note")} for panel in panels],
+        "panels": [{key: panel[key] for key in ("name", "note", "swatch")} for panel in panels],
         "headline": _headline(grids, together),
         "plane": _plane_of(grids),
         "looks": LOOKS,

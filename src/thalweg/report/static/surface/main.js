@@ -29,6 +29,14 @@ const all = (selector) => [...document.querySelectorAll(selector)];
 const panels = all(".ground").map((element, k) => ({
   body: bodies[k], element, view: element.querySelector(".view"), map: element.querySelector(".map"), fresh: {}, seen: true,
 }));
+// A map is as high as its plane asks for.
+function fit() {
+  for (const { body, map } of shown()) {
+    map.style.height = "";
+    const most = map.clientHeight, wanted = (map.clientWidth - 72) * body.half[1] / body.half[0] + 66;
+    if (wanted < most) map.style.height = `${Math.max(Math.round(wanted), 200)}px`;
+  }
+}
 const shown = () => panels.filter((panel) => !state.hidden.has(panel.body.index));
 bodies.forEach((body, k) => { body.index = k; });
 
@@ -101,8 +109,10 @@ function drawView({ body, view }) {
   ground(c, width, height);
   const camera = new Camera(body, state, width, height, page.tall), pen = new CanvasPen(c);
   paintView(pen, body, camera, page, () => {
-    if (stage && !stage.lost) c.drawImage(stage.draw(body, camera, page.look, state, page.lineBytes, ratio), 0, 0, width, height);
-    else paintQuads(pen, body, camera, page, 5000);
+    // While it moves, a slow machine draws fewer pixels.
+    const sharp = page.moving ? ratio * quality : ratio;
+    if (stage && !stage.lost) c.drawImage(stage.draw(body, camera, page.look, state, page.lineBytes, sharp), 0, 0, width, height);
+    else paintQuads(pen, body, camera, page, page.moving ? 2500 : 8000);
   });
 }
 
@@ -162,14 +172,13 @@ function readout() {
       const [g0, g1, g2] = body.metric, x = body.x[i], y = body.y[j];
       rows.push([body.axes[0], number(x, 4)], [body.axes[1], number(y, 4)], ["from the origin", number(Math.sqrt(g0 * x * x + 2 * g1 * x * y + g2 * y * y))]);
     }
-    rows.push([body.name, number(body.losses[k], 5)]);
     const bent = field.curvature(body.x, body.y, body.losses, i, j, body.metric);
-    if (bent) rows.push([`curvatures${bodies.length > 1 ? `, ${body.name}` : ""}`, `${number(bent[0].value)} and ${number(bent[1].value)}`]);
+    rows.push([body.name, number(body.losses[k], 5), bent ? `curvatures ${number(bent[0].value)} and ${number(bent[1].value)}` : ""]);
   }
-  out.replaceChildren(...rows.map(([name, value]) => {
+  out.replaceChildren(...rows.map(([name, value, more = ""]) => {
     const item = document.createElement("span");
-    item.append(name, " ", Object.assign(document.createElement("b"), { textContent: value }));
-    spoken.push(`${name} ${value}`);
+    item.append(name, " ", Object.assign(document.createElement("b"), { textContent: value }), more && ` ${more}`);
+    spoken.push(`${name} ${value} ${more}`.trim());
     return item;
   }));
   return spoken.join(", ");
@@ -177,9 +186,9 @@ function readout() {
 
 function notes() {
   for (const { body, element } of panels) {
-    const words = [], count = body.losses.length;
-    if (body.clippedPoints) words.push(`${number(body.clippedPoints)} of ${number(count)} grid points lie above ${number(page.scale.high)}, up to ${number(Math.max(...body.losses.filter((v) => !Number.isNaN(v))))}, and are drawn at it, hatched.`);
-    if (body.missing) words.push(`${number(body.missing)} of ${number(count)} are NaN: holes.`);
+    const words = [], points = body.losses.length;
+    if (body.clippedPoints) words.push(`${count(body.clippedPoints)} of ${count(points)} grid points lie above ${number(page.scale.high)}, up to ${number(Math.max(...body.losses.filter((v) => !Number.isNaN(v))))}, and are drawn at it, hatched.`);
+    if (body.missing) words.push(`${count(body.missing)} of ${count(points)} are NaN: holes.`);
     if (!body.toScale) words.push("The two directions are not drawn to one scale.");
     element.querySelector(".drawn").textContent = words.join(" ");
   }
@@ -199,10 +208,10 @@ function controls() {
   slider.setAttribute("aria-valuetext", page.scale.clipped ? `losses above ${number(page.scale.high)} are drawn at it` : "nothing is clipped");
 }
 
-let before = 0, spin = [0, 0];
+let before = 0, spin = [0, 0], quality = 1;
 function tick(now) {
   waiting = false;
-  const passed = Math.min((now - before) / 1000, 0.1);
+  const gap = now - before, passed = Math.min(gap / 1000, 0.1);
   before = now;
   const moving = state.turning && !grabbed && !page.point && !document.hidden && panels.some((p) => p.seen);
   if (moving) { state.azimuth += passed * 0.16; due.add("view"); }
@@ -211,10 +220,14 @@ function tick(now) {
     spin = spin.map((v) => v * Math.exp(-5 * passed));
     due.add("view");
   }
+  if (page.moving && gap > 45) quality = Math.max(quality * 0.85, 0.35);
+  else if (page.moving && gap < 25) quality = Math.min(quality * 1.03, 1);
+  page.moving = grabbed || moving || Math.abs(spin[0]) > 0.02 || Math.abs(spin[1]) > 0.02;
   const has = (...names) => names.some((name) => due.has(name));
   if (has("style")) restyle();
   if (has("shape")) reshape();
   if (has("style", "shape", "mesh")) remesh();
+  if (has("layout")) fit();
   if (has("style", "shape", "mesh", "layout")) for (const panel of panels) panel.field = null;
   if (has("style", "shape", "layout")) { drawBar(); notes(); controls(); }
   if (has("style", "shape", "layout", "point", "controls")) { drawSlices(); page.words = readout(); controls(); }
@@ -224,6 +237,7 @@ function tick(now) {
   page.frames += 1;
   card.dataset.drawn = "yes";
   if (moving || Math.abs(spin[0]) > 0.02 || Math.abs(spin[1]) > 0.02) draw("view");
+  else if (page.moving && !grabbed) { page.moving = false; draw("view"); }
 }
 
 // --- hands on it -------------------------------------------------------------------------------
@@ -375,7 +389,7 @@ function picture(panelList, ratio) {
       left += view.clientWidth;
     }
     const wide = Math.min(width, 460);
-    c.translate((width - wide) / 2, tall + several + 4);
+    c.translate(Math.round((width - wide) / 2), tall + several + 4);
     paintBar(new CanvasPen(c), wide);
   };
   paint();
@@ -388,11 +402,18 @@ const files = {
     const { body, map } = panels[k], width = map.clientWidth, tall = map.clientHeight, pen = new SvgPen(width, tall + 56), place = mapPlace(body, width, tall);
     pen.box(0, 0, width, tall + 56, 0, { fill: page.paint("surface") });
     paintMap(pen, body, page, place, ({ x, y, w, h }) => {
-      const [nx, ny] = body.size, COUNT = 40;
+      const [nx, ny] = body.size, COUNT = 32;
+      const hatch = (name, size, alpha) => `<pattern id="${name}" width="${size}" height="${size}" patternUnits="userSpaceOnUse"><path d="M0 ${size}L${size} 0" stroke="${page.ink}" stroke-width="1" opacity="${alpha}"/></pattern>`;
+      pen.parts.push(`<defs>${hatch("gap", 7, 0.5)}${hatch("above", 8, 0.4)}</defs>`);
+      pen.box(x, y, w, h, 0, { fill: "url(#gap)" });
       const index = ([i, j]) => { const a = Math.floor(i), b = Math.floor(j); return place.at(body.fx[a] + (i - a) * ((body.fx[a + 1] ?? 0) - body.fx[a]), body.fy[b] + (j - b) * ((body.fy[b + 1] ?? 0) - body.fy[b])); };
       for (let n = 0; n < COUNT; n++) {
         const level = n ? n / COUNT : -1, rings = field.regions(body.fine.z, nx, ny, level).map((ring) => ring.map(index));
         if (rings.length) pen.rings(rings, { fill: rgb(page.map.at((n + 0.5) / COUNT)) });
+      }
+      if (page.scale.clipped) {
+        const rings = field.regions(body.fine.z, nx, ny, 1.0005).map((ring) => ring.map(index));
+        if (rings.length) { pen.rings(rings, { fill: page.ink, alpha: 0.12 }); pen.rings(rings, { fill: "url(#above)" }); }
       }
     });
     pen.parts.push(`<g transform="translate(${place.x} ${tall + 4})">`);
@@ -479,4 +500,4 @@ function fromHash() {
 }
 fromHash();
 arrange();
-Object.assign(window.thalweg ||= {}, { surface: { page, set, files, panels, point, Camera, field } });
+Object.assign(window.thalweg ||= {}, { surface: { page, set, files, panels, point, stage, drawView, drawMap, shade, raster, Camera, field } });

@@ -75,8 +75,11 @@ function paintMap(pen, body, page, place, paintField) {
     const points = trail.x.map((v, k) => at(body.across(v), body.up(trail.y[k])));
     pen.line(points, { stroke: page.halo, width: 5, alpha: 0.85 });
     pen.line(points, { stroke: paint(trail.colour), width: 2.3 });
+    let last = null;
     points.forEach(([a, b], k) => {
       const end = k === points.length - 1;
+      if (last && !end && Math.hypot(a - last[0], b - last[1]) < 13) return;
+      last = [a, b];
       pen.circle(a, b, end ? 5 : 2, { fill: end ? paint(trail.colour) : page.halo, stroke: end ? page.halo : paint(trail.colour), width: end ? 2 : 1 });
     });
   }

@@ -63,8 +63,15 @@ const escaped = (words) => String(words).replace(/[&<>"]/g, (c) => ({ "&": "&amp
 class SvgPen {
   constructor(width, height) { this.width = width; this.height = height; this.parts = []; this.ruler = new CanvasPen(document.createElement("canvas").getContext("2d")); }
   d(points, closed) {
-    const n = (v) => String(Math.round(v * 100) / 100);
-    return points.map(([x, y], k) => `${k ? "L" : "M"}${n(x)} ${n(y)}`).join("") + (closed ? "Z" : "");
+    const n = (v) => String(Math.round(v * 10) / 10);
+    let last = null;
+    // What is nearer than a pixel can be seen no more.
+    const kept = points.filter((p, k) => {
+      if (last && k < points.length - 1 && points.length > 8 && Math.hypot(p[0] - last[0], p[1] - last[1]) < 1.4) return false;
+      last = p;
+      return true;
+    });
+    return kept.map(([x, y], k) => `${k ? "L" : "M"}${n(x)} ${n(y)}`).join("") + (closed ? "Z" : "");
   }
   look({ fill = "none", stroke, width = 1, dash = [], alpha = 1 }) {
     const pattern = dash.length ? ` stroke-dasharray="${dash.join(" ")}"` : "";

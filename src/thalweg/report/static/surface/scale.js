@@ -17,7 +17,8 @@ function number(value, digits = 3) {
   return value < 0 ? MINUS + text : text;
 }
 // A plain power reads better without the "1 x" before it.
-const short = (value) => number(value, 2).replace(/^1(\.0)?\u202f\u00d7\u202f/, "").replace(/^(\d)\.0\u202f/, "$1\u202f");
+const short = (value) => number(value, 3).replace(/^(\u2212?\d)\.00\u202f/, "$1\u202f").replace(/^1\u202f\u00d7\u202f/, "");
+const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, value < 10000 ? "" : THIN);
 
 function steps(low, high, count) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
@@ -62,6 +63,11 @@ class Scale {
   // Few of the levels, apart by a share of the scale; powers of ten first.
   ticks(apart = 0.16) {
     const all = this.levels(14);
+    if (all.length > 1 && Math.abs(all[1] - all[0] - (all.at(-1) - all.at(-2))) < 1e-6 * this.high) {
+      const step = all[1] - all[0], far = Math.min(...all.slice(1).map((v, k) => this.share(v) - this.share(all[k])));
+      const every = [1, 2, 4, 5, 10, 20].find((m) => m * far >= apart) || 20;
+      return all.filter((v) => Math.round(v / step) % every === 0);
+    }
     const rank = (v) => { const m = Number(v.toExponential(6).split("e")[0]); return !this.log ? 1 : m === 1 ? 0 : m === 3 || m === 5 ? 1 : m === 2 ? 2 : 3; };
     const kept = [];
     for (const wanted of this.log ? [0, 1, 2, 3] : [1]) {

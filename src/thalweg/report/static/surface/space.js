@@ -5,7 +5,7 @@ class Body {
     this.nx = this.x.length;
     this.ny = this.y.length;
     const most = Math.max(this.nx, this.ny) - 1;
-    this.parts = Math.max(1, Math.min(10, Math.floor(220 / most)));
+    this.parts = [10, 8, 6, 4, 3, 2, 1].find((p) => p * most <= 220) || 1;
     const wide = (this.x.at(-1) - this.x[0]) * this.lengths[0], deep = (this.y.at(-1) - this.y[0]) * this.lengths[1];
     const ratio = deep / wide;
     this.toScale = ratio >= 0.5 && ratio <= 2;
@@ -24,7 +24,7 @@ class Body {
   shape(scale) {
     this.shares = Float64Array.from(this.losses, (v) => scale.share(v));
     // What lies above the clip still pulls the slope below it, but not from infinitely far.
-    const held = this.shares.map((t) => Math.min(t, 1.5));
+    const held = this.shares.map((t) => (t > 1 ? Math.min(1 + Math.log(t), 4) : t));
     this.fine = field.refine(this.x, this.y, held, this.parts);
     const { nx, ny, x, y, z } = this.fine;
     this.fx = Float64Array.from(x, (v) => this.across(v));

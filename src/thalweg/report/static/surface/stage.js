@@ -113,7 +113,7 @@ function mesh(body, scale, tall, look) {
     for (const [k, top] of [[a, true], [b, true], [a, false], [b, false]]) {
       const i = k % nx, j = (k - i) / nx, t = top ? Math.min(z[k], 1) : -BASE / tall;
       vertices.set([fx[i], fy[j], top ? flat[k] * tall : -BASE, out[0], out[1], 0,
-        t, rank(t), top ? 0.85 : 0.55, 1, 0.5, 0.5], 12 * next++);
+        t, rank(t), top ? 1 : 0.8, 1, 0.5, 0.5], 12 * next++);
     }
     indices.push(base, base + 2, base + 1, base + 1, base + 2, base + 3);
   }
@@ -123,11 +123,11 @@ function mesh(body, scale, tall, look) {
 const BASE = 0.1;
 
 // The edges of the rectangle where there is surface, with the direction outward.
-function edge(body) {
+function edge(body, step = 1) {
   const [nx, ny] = body.size, z = body.fine.z, found = [];
   const add = (a, b, out) => { if (!Number.isNaN(z[a] + z[b])) found.push([a, b, out]); };
-  for (let i = 0; i < nx - 1; i++) { add(i, i + 1, [0, -1]); add((ny - 1) * nx + i + 1, (ny - 1) * nx + i, [0, 1]); }
-  for (let j = 0; j < ny - 1; j++) { add((j + 1) * nx, j * nx, [-1, 0]); add(j * nx + nx - 1, (j + 1) * nx + nx - 1, [1, 0]); }
+  for (let i = 0; i < nx - 1; i += step) { add(i, i + step, [0, -1]); add((ny - 1) * nx + i + step, (ny - 1) * nx + i, [0, 1]); }
+  for (let j = 0; j < ny - 1; j += step) { add((j + step) * nx, j * nx, [-1, 0]); add(j * nx + nx - 1, (j + step) * nx + nx - 1, [1, 0]); }
   return found;
 }
 
@@ -176,7 +176,7 @@ void main() {
   vec3 lit = base * amount;
   float gloss = pow(max(dot(n, normalize(light + view)), 0.0), 48.0) * shine.z * clear * open;
   float rim = pow(1.0 - max(dot(n, view), 0.0), 3.0) * shine.w;
-  lit += gloss * mix(vec3(1.0), base, 0.3) + rim * base;
+  lit += gloss * mix(vec3(0.5), base * 2.0, 0.75) + rim * base;
   // Above the clip: paler, hatched, without level lines; its edge is drawn.
   if (share > 1.0005) {
     float hatch = step(0.82, fract((gl_FragCoord.x + gl_FragCoord.y) / (9.0 * options.y)));

@@ -5,6 +5,7 @@ function paintView(pen, body, camera, page, paintSurface) {
   const P = (x, y, z) => camera.project(x, y, z);
   const sx = camera.d[0] >= 0 ? 1 : -1, sy = camera.d[1] >= 0 ? 1 : -1;
   const small = camera.width < 420, size = small ? 10.5 : 12;
+  pen.room = camera.width;
   const ticks = page.scale.ticks(small ? 0.2 : 0.15).map((v) => [v, page.scale.share(v) * tall]);
 
   // Floor and the two walls behind.
@@ -44,13 +45,12 @@ function frame(pen, body, P, page, { zf, sx, sy, size, small }) {
   const line = { stroke: paint("strong-line"), width: 1.2 };
   pen.line([P(-hx, hy * sy, zf), P(hx, hy * sy, zf)], line);
   pen.line([P(hx * sx, -hy, zf), P(hx * sx, hy, zf)], line);
-  const centre = P(0, 0, zf);
-  const beside = (p, gap) => { const dx = p[0] - centre[0], dy = p[1] - centre[1], l = Math.hypot(dx, dy) || 1; return [p[0] + dx / l * gap, p[1] + dy / l * gap]; };
   // Text that lies beside an edge, as far from it as its width asks for.
   const put = (p, inner, words, gap, style) => {
     const dx = p[0] - inner[0], dy = p[1] - inner[1], l = Math.hypot(dx, dy) || 1, w = pen.measure(words, style.size, style.weight) / 2;
     const far = gap + Math.abs(dx / l) * w * 0.9 + Math.abs(dy / l) * size * 0.5;
-    pen.text(p[0] + dx / l * far, p[1] + dy / l * far, words, style);
+    const held = (v, room) => Math.min(Math.max(v, w + 3), room - w - 3);
+    pen.text(held(p[0] + dx / l * far, pen.room), p[1] + dy / l * far, words, style);
   };
   const count = small ? 3 : 5;
   const axes = [
@@ -68,7 +68,6 @@ function frame(pen, body, P, page, { zf, sx, sy, size, small }) {
     const middle = (list[0] + list.at(-1)) / 2;
     put(at(middle, 1.03), at(middle, 0.9), label.split(" (")[0], small ? 18 : 26, { size, weight: 550, fill: paint("ink") });
   }
-  return beside;
 }
 
 function height(pen, body, P, page, { ticks, size, tall, zf }) {
@@ -100,8 +99,12 @@ function drawTrail(pen, body, camera, page, trail) {
   for (const { kind, points } of runs) if (kind === 1) pen.line(points, { stroke: colour, width: 1.4, dash: [2, 4], alpha: 0.75 });
   for (const { kind, points } of runs) if (kind === 2) pen.line(points, { stroke: page.halo, width: 5.5, alpha: 0.85 });
   for (const { kind, points } of runs) if (kind === 2) pen.line(points, { stroke: colour, width: 2.6 });
+  let last = null;
   trail.x.forEach((x, k) => {
     const p = onSurface(body, camera, body.across(x), body.up(trail.y[k]));
+    // Points that would cover each other are left out.
+    if (p && last && k < trail.x.length - 1 && Math.hypot(p[0] - last[0], p[1] - last[1]) < 13) return;
+    last = p;
     if (p && !camera.hides(body, body.across(x), body.up(trail.y[k]), p[3])) {
       const end = k === trail.x.length - 1;
       pen.circle(p[0], p[1], end ? 5 : 2.2, { fill: end ? colour : page.halo, stroke: end ? page.halo : colour, width: end ? 2 : 1 });
@@ -181,7 +184,7 @@ function drawCross(pen, body, page, k, at) {
 // The surface as filled quadrilaterals, the farthest first: where there is no WebGL, and for SVG.
 function paintQuads(pen, body, camera, page, limit) {
   const { look } = page, [nx, ny] = body.size, light = lightOf(look, page.state.azimuth), z = body.fine.z;
-  const every = [1, 2, 4, 5, 10].find((s) => body.parts % s === 0 && (nx - 1) * (ny - 1) / (s * s) <= limit) || body.parts;
+  const every = [1, 2, 3, 4, 5, 6, 8].find((s) => body.parts % s === 0 && (nx - 1) * (ny - 1) / (s * s) <= limit) || body.parts;
   const quads = [], { normals, sky, sun } = body.shade, ink = page.inkBytes;
   for (let j = 0; j < ny - 1; j += every) {
     for (let i = 0; i < nx - 1; i += every) {
@@ -195,8 +198,8 @@ function paintQuads(pen, body, camera, page, limit) {
       quads.push({ points, colour, depth: points.reduce((s, p) => s + p[2], 0) });
     }
   }
-  if (look.block) for (const [a, b, out] of edge(body)) {
-    if ((a % every && b % every) || camera.d[0] * out[0] + camera.d[1] * out[1] <= 0) continue;
+  if (look.block) for (const [a, b, out] of edge(body, every)) {
+    if (camera.d[0] * out[0] + camera.d[1] * out[1] <= 0) continue;
     const P = (k, low) => camera.project(body.fx[k % nx], body.fy[Math.floor(k / nx)], low ? -BASE : body.flat[k] * camera.tall);
     const points = [P(a, false), P(b, false), P(b, true), P(a, true)];
     quads.push({ points, colour: lit(page.map.at(Math.min(z[a], 1) * 0.5), [...out, 0], 0.7, 1, look, light), depth: points.reduce((s, p) => s + p[2], 0) });
