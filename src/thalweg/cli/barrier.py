@@ -50,4 +50,4 @@ def barrier(
             seed=seed,
             progress=progress,
         )
-    looking.write(result, out, "barriers", file)
+    looking.write(result, out, "barriers", file, title=found.workload.title)

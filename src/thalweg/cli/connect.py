@@ -61,4 +61,4 @@ def connect(
         result = landscape.profile(found.train, curve, points=points, progress=progress)
     curve.save(out / "curve.npz")
     console().print(f"{number(result.barrier)} above the worse end at most")
-    looking.write(result, out, "profile", file)
+    looking.write(result, out, "profile", file, title=found.workload.title)

@@ -36,4 +36,4 @@ def line(
             result = landscape.slice_along(
                 found.train, extent=extent, steps=steps, seed=seed, progress=progress
             )
-    looking.write(result, out, "line", file, clip=clip)
+    looking.write(result, out, "line", file, title=found.workload.title, clip=clip)

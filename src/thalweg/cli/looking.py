@@ -22,7 +22,7 @@ Which = Annotated[
     ),
 ]
 Samples = Annotated[int, typer.Option(help="Training samples (and as many held-out ones).")]
-Out = Annotated[Path, typer.Option(help="Folder for the data and the figure.")]
+Out = Annotated[Path, typer.Option(help="Folder for data, figure and page.")]
 Figure = Annotated[str, typer.Option("--figure", help="svg, pdf, png, or none.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ...")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -54,15 +54,63 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-def write(result: Any, out: Path, name: str, figure: Path | None, **options: Any) -> None:
-    """Save a result as npz and JSON, draw its figure, and say where they are.
+def write(
+    result: Any,
+    out: Path,
+    name: str,
+    figure: Path | None,
+    *,
+    title: str | None = None,
+    look: str = "studio",
+    **options: Any,
+) -> None:
+    """Save a result as npz and JSON, draw its figure, write its page, and say where they are.
 
-    An interactive page of the result, once there is one, is written here.
+    Args:
+        result: what was measured.
+        out: the folder.
+        name: of the files.
+        figure: where the figure goes, if one is wanted.
+        title: what the page is of; no page is written without it.
+        look: of a page of surfaces.
+        options: of figure and page, such as the clip.
     """
     console().print(f"data: {result.save(out / f'{name}.npz')}", soft_wrap=True)
     if figure is not None:
         result.plot(figure, **options)
         console().print(f"figure: {figure}", soft_wrap=True)
+    if title is not None:
+        from thalweg.report import write_landscape
+
+        page = write_landscape(result, out / f"{name}.html", title=title, look=look, **options)
+        console().print(f"page: {page}", soft_wrap=True)
+
+
+def prepare_exports(paths: list[Path]) -> None:
+    """Check, before any work, that files for other programs can be written.
+
+    Raises:
+        UsageError: a suffix that is none of theirs, or matplotlib is missing for a film.
+    """
+    from thalweg.core.errors import UsageError
+    from thalweg.landscape.export import check_export
+    from thalweg.landscape.figures.film import check_film
+
+    for path in paths:
+        if path.suffix.lower() not in (".glb", ".vtu", ".gif"):
+            raise UsageError(f"a surface is exported to .glb, .vtu or .gif; found {path}")
+        (check_film if path.suffix.lower() == ".gif" else check_export)(path)
+
+
+def write_exports(result: Any, paths: list[Path], clip: float | None) -> None:
+    """Write a surface for other programs, by the suffix of each file."""
+    for path in paths:
+        if path.suffix.lower() == ".gif":
+            with progress_bar("film") as progress:
+                result.film(path, clip=clip, progress=progress)
+        else:
+            result.export(path, clip=clip)
+        console().print(f"export: {path}", soft_wrap=True)
 
 
 def remark(text: str) -> None:

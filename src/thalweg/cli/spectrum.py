@@ -36,4 +36,4 @@ def spectrum(
     for value, residual in zip(top.values.tolist(), top.residuals.tolist(), strict=True):
         console().print(f"eigenvalue {number(value):>10}  residual {number(residual)}")
     density = spectral_density(hessian, probes=probes, steps=steps, seed=seed)
-    looking.write(density, out, "density", file)
+    looking.write(density, out, "density", file, title=found.workload.title)

@@ -22,6 +22,16 @@ class Plane(StrEnum):
     points = "points"
 
 
+class Look(StrEnum):
+    """How the page draws surfaces at first."""
+
+    paper = "paper"
+    studio = "studio"
+    mesh = "mesh"
+    relief = "relief"
+    night = "night"
+
+
 def surface(
     where: looking.Where,
     weights: looking.Which,
@@ -42,6 +52,11 @@ def surface(
     ] = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many.")] = None,
     clip: Annotated[float | None, typer.Option(help="Draw higher losses at this one.")] = None,
+    look: Annotated[Look, typer.Option(help="Of the page, which can change it.")] = Look.studio,
+    export: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write .glb (glTF), .vtu (VTK) or .gif (one turn); repeatable."),
+    ] = None,
     samples: looking.Samples = 512,
     figure: looking.Figure = "svg",
     device: looking.Device = "cpu",
@@ -53,6 +68,7 @@ def surface(
     from thalweg.race.solutions import open_solutions
 
     file = looking.prepare(out, "surface", figure)
+    looking.prepare_exports(export or [])
     if plane == Plane.trajectory and trajectory is None:
         raise UsageError("the plane of a trajectory needs --trajectory, the folder of one")
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
@@ -84,4 +100,6 @@ def surface(
             )
     if not result.complete:
         looking.remark("the time is over; the same command continues where it was")
-    looking.write(result, out, "surface", file, clip=clip)
+    title = found.workload.title
+    looking.write(result, out, "surface", file, title=title, look=look.value, clip=clip)
+    looking.write_exports(result, export or [], clip)

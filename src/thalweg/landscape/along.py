@@ -18,7 +18,7 @@ class Along(Saved, ABC):
     """Base of results that are losses at positions along a way."""
 
     @abstractmethod
-    def _way(self) -> dict[str, Any]:
+    def way(self) -> dict[str, Any]:
         """Return positions, losses, label, title and ends, as `draw_line` takes them."""
 
     def plot(
@@ -40,4 +40,4 @@ class Along(Saved, ABC):
         """
         from thalweg.landscape.figures.lines import draw_line
 
-        return draw_line(path=path, scale=scale, clip=clip, **self._way())
+        return draw_line(path=path, scale=scale, clip=clip, **self.way())

@@ -48,7 +48,7 @@ class Line(Along):
     batch_norm: Policy
     frozen_at: str | None = None
 
-    def _way(self) -> dict[str, Any]:
+    def way(self) -> dict[str, Any]:
         return {
             "positions": self.positions,
             "losses": self.losses,

@@ -67,7 +67,7 @@ class CurveProfile(Along):
     mean: float
     batch_norm: Policy
 
-    def _way(self) -> dict[str, Any]:
+    def way(self) -> dict[str, Any]:
         return {
             "positions": self.lengths,
             "losses": self.losses,

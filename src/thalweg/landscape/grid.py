@@ -161,6 +161,81 @@ class Grid(Saved):
             colour_map=colour_map,
         )
 
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        scale: Scale = "auto",
+        clip: float | None = None,
+        colour_map: str = "viridis",
+    ) -> Path:
+        """Write the surface for another program.
+
+        ``.glb`` is binary glTF 2.0, for Blender, viewers and the web: a coloured mesh for each
+        quantity side by side, whose positions are coordinates, height and minus the second
+        coordinate, and whose ``_LOSS`` is the loss itself. ``.vtu`` is VTK's unstructured grid,
+        for ParaView: squares with every quantity as float64, trajectories as lines and marks as
+        vertices, told apart by the cells' ``part`` (0, 1 and up, -1). Squares with a NaN at a
+        corner are left out.
+
+        Args:
+            path: ends in ``.glb`` or ``.vtu``; its folder is made.
+            scale: of the heights; see `plot`. A height is the logarithm to base 10 if log.
+            clip: losses above have the height of it.
+            colour_map: of glTF: "viridis", "cividis", "tarn" or "ember".
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: an impossible argument, nothing to draw, or a folder that cannot be
+                written to.
+        """
+        from thalweg.landscape.export import export
+
+        return export(self, path, scale=scale, clip=clip, colours=colour_map)
+
+    def film(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        frames: int = 60,
+        seconds: float = 6.0,
+        scale: Scale = "auto",
+        clip: float | None = None,
+        colour_map: str = "viridis",
+        progress: Progress | None = None,
+    ) -> Path:
+        """Draw the surface turning once, as an animated GIF.
+
+        Args:
+            path: ends in ``.gif``; its folder is made.
+            frames: how many pictures.
+            seconds: of one turn.
+            scale: see `plot`, and so are ``clip`` and ``colour_map``.
+            clip: losses above are drawn at it.
+            colour_map: of matplotlib.
+            progress: told how many of how many pictures are drawn.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: as `plot`, or no two frames.
+        """
+        from thalweg.landscape.figures.film import draw_film
+
+        return draw_film(
+            self,
+            path,
+            frames=frames,
+            seconds=seconds,
+            scale=scale,
+            clip=clip,
+            colour_map=colour_map,
+            progress=progress,
+        )
+
     def _anchors(self) -> Sequence[tuple[float, float]]:
         """Return points whose rows and columns belong to the coarsest grid."""
         return [(0.0, 0.0)]

@@ -42,7 +42,7 @@ class Slice(Along):
     normalisation: Normalisation | Literal["given"]
     batch_norm: Statistics
 
-    def _way(self) -> dict[str, Any]:
+    def way(self) -> dict[str, Any]:
         return {
             "positions": [a * self.norm for a in self.positions],
             "losses": self.losses,

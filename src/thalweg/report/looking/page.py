@@ -11,11 +11,13 @@ from markupsafe import Markup
 
 from thalweg.core.errors import UsageError
 from thalweg.core.files import make_folder
-from thalweg.landscape import Grid
+from thalweg.landscape import Grid, LayerBarriers
+from thalweg.landscape.along import Along
+from thalweg.landscape.curvature import SpectralDensity
 from thalweg.landscape.figures.heights import Scale
 from thalweg.report import assets
 from thalweg.report.figure import to_json
-from thalweg.report.looking import surfaces
+from thalweg.report.looking import lines, surfaces
 from thalweg.report.page import fill, write_page
 
 SCRIPTS = ("field", "scale", "space", "looks", "stage", "pens", "view", "map", "export", "main")
@@ -62,9 +64,28 @@ def write_landscape(
         )
         page = _surface_page(sections, title)
     else:
-        raise UsageError(f"there is no page of a {type(results).__name__}")
+        sections = _of_one(results, scale, clip)
+        page = fill(
+            "looking.html.j2",
+            sections,
+            title=title,
+            surface_style=assets.static("surface/surface.css"),
+        )
     make_folder(file.parent)
     return write_page(file, page)
+
+
+def _of_one(result: Any, scale: Scale, clip: float | None) -> dict[str, Any]:
+    if isinstance(result, Along):
+        return lines.along(result, scale, clip)
+    if isinstance(result, LayerBarriers):
+        return lines.barriers(result)
+    if isinstance(result, SpectralDensity):
+        return lines.density(result)
+    raise UsageError(
+        f"there is no page of a {type(result).__name__}; there are pages of surfaces, planes, "
+        "lines, slices, profiles of curves, barriers by layer and spectral densities"
+    )
 
 
 def _surface_page(sections: dict[str, Any], title: str) -> str:
