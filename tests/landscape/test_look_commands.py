@@ -56,15 +56,28 @@ def test_a_command_writes_data_and_a_figure(words, name, run, tmp_path):
     load(tmp_path / f"{name}.npz")
     json.loads((tmp_path / f"{name}.json").read_text())
     assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+    assert "Logistic regression" in (tmp_path / f"{name}.html").read_text()
+
+
+def test_a_surface_is_exported_and_drawn_as_asked(run, tmp_path):
+    words = ("--steps", "4", "--plane", "none", "--figure", "none", "--look", "night")
+    files = "x.glb", "new/y.vtu", "z.gif"
+    said = run("surface", A, *words, *(word for file in files for word in ("--export", file)))
+    for file in files:
+        assert (tmp_path / file).stat().st_size > 1000
+        assert f"export: {file}" in said
+    assert '"look":"night"' in (tmp_path / "surface/surface.html").read_text()
 
 
 def test_a_surface_goes_on(run, tmp_path):
-    words = ("surface", A, "--steps", "8", "--plane", "none", "--figure", "none")
+    words = ("surface", A, "--steps", "8", "--plane", "none")
     run(*words, "--seconds", "1e-9")
     assert Surface.load(tmp_path / "surface/surface.npz").evaluated == 1
+    assert not (tmp_path / "surface/surface.html").exists()
     run(*words)
     found = Surface.load(tmp_path / "surface/surface.npz")
     assert found.complete
+    assert (tmp_path / "surface/surface.html").exists()
     assert list(found.also) == []  # this workload validates by a formula
 
 
@@ -84,6 +97,7 @@ def test_unusable_weights_are_refused(run, tmp_path):
         (("line", A, f"b={A}"), "same point"),
         (("surface", A, "--plane", "trajectory"), "needs --trajectory"),
         (("surface", A, "--figure", "gif"), "a figure is a file"),
+        (("surface", A, "--export", "x.obj"), "exported to .glb, .vtu or .gif"),
     ):
         with pytest.raises(UsageError, match=message):
             run(*words)

@@ -100,6 +100,10 @@ def surface(
             )
     if not result.complete:
         looking.remark("the time is over; the same command continues where it was")
+    if len(result.finest()[0]) < 2:
+        looking.remark("not even the coarsest grid is finished, so nothing is drawn yet")
+        looking.write(result, out, "surface", None)
+        return
     title = found.workload.title
     looking.write(result, out, "surface", file, title=title, look=look.value, clip=clip)
     looking.write_exports(result, export or [], clip)

@@ -49,6 +49,7 @@ class Line(Along):
     frozen_at: str | None = None
 
     def way(self) -> dict[str, Any]:
+        """Return positions, losses, label, title and ends; see `Along`."""
         return {
             "positions": self.positions,
             "losses": self.losses,

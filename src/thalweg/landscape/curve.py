@@ -68,6 +68,7 @@ class CurveProfile(Along):
     batch_norm: Policy
 
     def way(self) -> dict[str, Any]:
+        """Return positions, losses, label, title and ends; see `Along`."""
         return {
             "positions": self.lengths,
             "losses": self.losses,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import os
@@ -58,6 +59,9 @@ def check_export(path: str | os.PathLike[str]) -> Path:
     if file.suffix.lower() not in _FORMATS:
         raise UsageError(f"a surface is exported to {' or '.join(_FORMATS)}; found {file}")
     return file
+
+
+_MOST = float(np.finfo(np.float32).max)
 
 
 class _Content:
@@ -156,7 +160,10 @@ def _glb(content: _Content) -> bytes:
         attributes = {
             "POSITION": binary.add(points, "VEC3", bounds=True),
             "COLOR_0": binary.add(linear(content.colours[share]).astype(np.float32), "VEC3"),
-            "_LOSS": binary.add(losses.ravel()[used].astype(np.float32), "SCALAR"),
+            # The format allows no infinity.
+            "_LOSS": binary.add(
+                np.clip(losses.ravel()[used], -_MOST, _MOST).astype(np.float32), "SCALAR"
+            ),
         }
         indices = binary.add(triangles, "SCALAR", target=34963)
         parts = [{"attributes": attributes, "indices": indices, "material": 0, "mode": 4}]
@@ -230,7 +237,7 @@ def _vtu(content: _Content) -> bytes:
 
     for place, way in enumerate(content.ways(), 1):
         at = [put(x, y) for x, y in way]
-        cells += [list(pair) for pair in zip(at, at[1:], strict=False)]
+        cells += [list(pair) for pair in itertools.pairwise(at)]
         types += [3] * (len(at) - 1)
         parts += [place] * (len(at) - 1)
     for x, y in content.marks():

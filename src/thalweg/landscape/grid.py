@@ -9,19 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from thalweg.core.errors import UsageError
+from thalweg.landscape.drawn import Drawn
 from thalweg.landscape.objective import Objective, Progress
 from thalweg.landscape.results import Saved
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from thalweg.landscape.figures.grids import View
-    from thalweg.landscape.figures.heights import Scale
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -66,7 +61,7 @@ class Trail(Saved):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid(Saved):
+class Grid(Drawn):
     """Losses on a grid of a plane.
 
     Points are evaluated coarse to fine in an order that the axes fix, so that a result whose
@@ -124,117 +119,6 @@ class Grid(Saved):
     def gram(self) -> tuple[float, float, float]:
         r"""Return :math:`|d_1|^2, d_1 \cdot d_2, |d_2|^2`, lengths in weight space of the axes."""
         return 1.0, 0.0, 1.0
-
-    def plot(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        view: View = "both",
-        scale: Scale = "auto",
-        clip: float | None = None,
-        colour_map: str = "viridis",
-    ) -> Figure:
-        """Draw the losses, and below them each other quantity, as contours and in 3D.
-
-        Trajectories and marks are drawn where they lie. What was clipped, left out or not yet
-        evaluated, and how far from the plane the projected points are, is said in the figure.
-
-        Args:
-            path: a file to write, in ``.svg``, ``.pdf`` or ``.png``.
-            view: "contour", "3d" or "both" beside each other.
-            scale: "linear", "log", or "auto": log where positive losses span a factor of 20.
-            clip: losses above are drawn at it.
-            colour_map: of matplotlib; "viridis", "cividis" and their like are perceptually even.
-
-        Raises:
-            UsageError: matplotlib is missing, an impossible argument, or nothing to draw.
-        """
-        from thalweg.landscape.figures.grids import draw_grid
-
-        return draw_grid(
-            self,
-            path,
-            self.labels(),
-            view=view,
-            scale=scale,
-            clip=clip,
-            colour_map=colour_map,
-        )
-
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        scale: Scale = "auto",
-        clip: float | None = None,
-        colour_map: str = "viridis",
-    ) -> Path:
-        """Write the surface for another program.
-
-        ``.glb`` is binary glTF 2.0, for Blender, viewers and the web: a coloured mesh for each
-        quantity side by side, whose positions are coordinates, height and minus the second
-        coordinate, and whose ``_LOSS`` is the loss itself. ``.vtu`` is VTK's unstructured grid,
-        for ParaView: squares with every quantity as float64, trajectories as lines and marks as
-        vertices, told apart by the cells' ``part`` (0, 1 and up, -1). Squares with a NaN at a
-        corner are left out.
-
-        Args:
-            path: ends in ``.glb`` or ``.vtu``; its folder is made.
-            scale: of the heights; see `plot`. A height is the logarithm to base 10 if log.
-            clip: losses above have the height of it.
-            colour_map: of glTF: "viridis", "cividis", "tarn" or "ember".
-
-        Returns:
-            The path.
-
-        Raises:
-            UsageError: an impossible argument, nothing to draw, or a folder that cannot be
-                written to.
-        """
-        from thalweg.landscape.export import export
-
-        return export(self, path, scale=scale, clip=clip, colours=colour_map)
-
-    def film(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        frames: int = 60,
-        seconds: float = 6.0,
-        scale: Scale = "auto",
-        clip: float | None = None,
-        colour_map: str = "viridis",
-        progress: Progress | None = None,
-    ) -> Path:
-        """Draw the surface turning once, as an animated GIF.
-
-        Args:
-            path: ends in ``.gif``; its folder is made.
-            frames: how many pictures.
-            seconds: of one turn.
-            scale: see `plot`, and so are ``clip`` and ``colour_map``.
-            clip: losses above are drawn at it.
-            colour_map: of matplotlib.
-            progress: told how many of how many pictures are drawn.
-
-        Returns:
-            The path.
-
-        Raises:
-            UsageError: as `plot`, or no two frames.
-        """
-        from thalweg.landscape.figures.film import draw_film
-
-        return draw_film(
-            self,
-            path,
-            frames=frames,
-            seconds=seconds,
-            scale=scale,
-            clip=clip,
-            colour_map=colour_map,
-            progress=progress,
-        )
 
     def _anchors(self) -> Sequence[tuple[float, float]]:
         """Return points whose rows and columns belong to the coarsest grid."""

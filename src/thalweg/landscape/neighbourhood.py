@@ -43,6 +43,7 @@ class Slice(Along):
     batch_norm: Statistics
 
     def way(self) -> dict[str, Any]:
+        """Return positions, losses, label, title and ends; see `Along`."""
         return {
             "positions": [a * self.norm for a in self.positions],
             "losses": self.losses,

@@ -103,11 +103,14 @@ def _words(result: Along) -> tuple[str, str]:
         if math.isnan(result.barrier):
             title += "a loss is not finite on the way"
         else:
-            title += f"a barrier of {number(result.barrier)}" if result.barrier > 0 else "no barrier"
+            some = f"a barrier of {number(result.barrier)}"
+            title += some if result.barrier > 0 else "no barrier"
         return title, f"On the straight line; {number(result.distance)} apart in weight space."
     if isinstance(result, CurveProfile):
         over = result.barrier
         title = f"{number(over)} above the worse end" if over > 0 else "Never above the worse end"
+        if math.isnan(over):
+            title = "A loss is not finite on the way"
         return title, "Along a trained curve, at most."
     if isinstance(result, Slice):
         return (
@@ -151,8 +154,7 @@ def barriers(result: LayerBarriers) -> dict[str, Any]:
         layout={
             "xaxis": axis("barrier: loss above the mean of both solutions")
             | {"zeroline": True, "zerolinecolor": colour("strong-line")},
-            "yaxis": axis("layers that are mixed")
-            | {"type": "category", "autorange": "reversed"},
+            "yaxis": axis("layers that are mixed") | {"type": "category", "autorange": "reversed"},
             "barmode": "group",
             "bargap": 0.3,
             "showlegend": True,

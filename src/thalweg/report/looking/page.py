@@ -20,7 +20,21 @@ from thalweg.report.figure import to_json
 from thalweg.report.looking import lines, surfaces
 from thalweg.report.page import fill, write_page
 
-SCRIPTS = ("field", "scale", "space", "looks", "stage", "pens", "view", "map", "export", "main")
+SCRIPTS = (
+    "field",
+    "scale",
+    "space",
+    "looks",
+    "stage",
+    "pens",
+    "view",
+    "map",
+    "export",
+    "main",
+    "hands",
+    "files",
+    "start",
+)
 
 
 def write_landscape(

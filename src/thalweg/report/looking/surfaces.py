@@ -95,8 +95,7 @@ def _panels(name: str, grid: Grid, count: int) -> list[dict[str, Any]]:
     labels = grid.labels()
     short = [label.split(" (")[0] for label in labels]
     if short[0] == short[1]:
-        short = [f"{short[0]} across", f"{short[1]} up"]
-        labels = short[0], short[1]
+        short = ["distance across", "distance up"]
     marks = [(m.name, m.x, m.y, m.residual) for m in grid.marks]
     marks += [(mark, *at, 0.0) for mark, at in grid.through().items()]
     found = []

@@ -21,6 +21,9 @@ function gridMesh(body, scale) {
   return { heights, used, squares: squares.map((corners) => corners.map((k) => place.get(k))) };
 }
 
+// The format allows no infinity.
+const MOST = 3.4028234663852886e38;
+
 // Binary glTF 2.0: positions are the plane's coordinates and heights; the node scales them to a box.
 function toGlb(bodies, scale, map, tall) {
   const views = [], accessors = [], parts = [], meshes = [], nodes = [];
@@ -40,7 +43,7 @@ function toGlb(bodies, scale, map, tall) {
     const floats = new Float32Array(places.buffer), edges = [0, 1, 2].map((c) => { let low = Infinity, high = -Infinity; for (let n = c; n < floats.length; n += 3) { low = Math.min(low, floats[n]); high = Math.max(high, floats[n]); } return [low, high]; });
     const position = add(places, { componentType: 5126, count: used.length, type: "VEC3", min: edges.map((e) => e[0]), max: edges.map((e) => e[1]) }, 34962);
     const colours = add(little(Float32Array, used.flatMap((k) => map.at(body.shares[k]).map((c) => toLinear(c / 255)))), { componentType: 5126, count: used.length, type: "VEC3" }, 34962);
-    const losses = add(little(Float32Array, used.map((k) => body.losses[k])), { componentType: 5126, count: used.length, type: "SCALAR" }, 34962);
+    const losses = add(little(Float32Array, used.map((k) => Math.min(Math.max(body.losses[k], -MOST), MOST))), { componentType: 5126, count: used.length, type: "SCALAR" }, 34962);
     const triangles = squares.flatMap(([a, b, c, d]) => [a, b, d, b, c, d]);
     const indices = add(little(Uint32Array, triangles), { componentType: 5125, count: triangles.length, type: "SCALAR" }, 34963);
     const primitives = [{ attributes: { POSITION: position, COLOR_0: colours, _LOSS: losses }, indices, material: 0, mode: 4 }];

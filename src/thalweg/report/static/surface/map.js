@@ -68,9 +68,9 @@ function paintMap(pen, body, page, place, paintField) {
     pen.line([[x, py], [x - 5, py]], { stroke: paint("strong-line") });
     pen.text(x - 8, py, short(v), { size: size - 1, fill: paint("muted"), anchor: "end" });
   }
-  const fit = (words, room) => (pen.measure(words, size) <= room ? words : words.split(" (")[0]);
-  pen.text(x + w / 2, y + h + 27, fit(body.labels[0], w + 40), { size, fill: paint("ink"), base: "top" });
-  pen.text(x - (small ? 34 : 46), y + h / 2, fit(body.labels[1], h + 40), { size, fill: paint("ink"), angle: -Math.PI / 2 });
+  const fit = (n, room) => (pen.measure(body.labels[n], size) <= room ? body.labels[n] : body.axes[n]);
+  pen.text(x + w / 2, y + h + 27, fit(0, w + 40), { size, fill: paint("ink"), base: "top" });
+  pen.text(x - (small ? 34 : 46), y + h / 2, fit(1, h + 40), { size, fill: paint("ink"), angle: -Math.PI / 2 });
   for (const trail of body.trails) {
     const points = trail.x.map((v, k) => at(body.across(v), body.up(trail.y[k])));
     pen.line(points, { stroke: page.halo, width: 5, alpha: 0.85 });
@@ -148,7 +148,7 @@ function paintSlice(pen, page, bodies, axis, width, height) {
   }
   pen.line([[left, top + h], [left + w, top + h]], { stroke: paint("strong-line") });
   for (const v of steps(low, high, 5)) pen.text(px(v), top + h + 7, short(v), { size: 11, fill: paint("muted"), base: "top" });
-  pen.text(left + w / 2, height - 13, first.labels[axis].split(" (")[0], { size: 11.5, fill: paint("ink") });
+  pen.text(left + w / 2, height - 13, first.axes[axis], { size: 11.5, fill: paint("ink") });
   bodies.forEach((body) => {
     const k = page.nodeAt(body, page.point);
     if (k === null) return;

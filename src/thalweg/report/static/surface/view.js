@@ -24,8 +24,9 @@ function paintView(pen, body, camera, page, paintSurface) {
       for (const path of lines) pen.line(thin(path, 3).map(([x, y]) => P(x, y, zf)), { stroke, width: 1, alpha: 0.8 });
     }
   }
-  frame(pen, body, P, page, { zf, sx, sy, size, small });
   paintSurface();
+  // The edges in front, which no part of the surface hides.
+  frame(pen, body, P, page, { zf, sx, sy, size, small });
   height(pen, body, P, page, { ticks, size, tall, zf });
   for (const trail of body.trails) drawTrail(pen, body, camera, page, trail);
   if (state.arrows) for (const k of page.arrowNodes(body)) drawCross(pen, body, page, k, (x, y) => onSurface(body, camera, x, y));
@@ -54,8 +55,8 @@ function frame(pen, body, P, page, { zf, sx, sy, size, small }) {
   };
   const count = small ? 3 : 5;
   const axes = [
-    [body.x, (v, out) => P(body.across(v), hy * sy * out, zf), body.labels[0]],
-    [body.y, (v, out) => P(hx * sx * out, body.up(v), zf), body.labels[1]],
+    [body.x, (v, out) => P(body.across(v), hy * sy * out, zf), body.axes[0]],
+    [body.y, (v, out) => P(hx * sx * out, body.up(v), zf), body.axes[1]],
   ];
   for (const [list, at, label] of axes) {
     const ends = [at(list[0], 1), at(list.at(-1), 1)];
@@ -66,7 +67,7 @@ function frame(pen, body, P, page, { zf, sx, sy, size, small }) {
       put(at(v, 1.03), at(v, 0.9), short(v), 5, { size: size - 1, fill: paint("muted") });
     }
     const middle = (list[0] + list.at(-1)) / 2;
-    put(at(middle, 1.03), at(middle, 0.9), label.split(" (")[0], small ? 18 : 26, { size, weight: 550, fill: paint("ink") });
+    put(at(middle, 1.03), at(middle, 0.9), label, small ? 18 : 26, { size, weight: 550, fill: paint("ink") });
   }
 }
 
