@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -82,7 +83,7 @@ class Turning:
             dense = np.concatenate(
                 [
                     np.linspace(a, b, max(2, math.ceil(math.dist(a, b) / 0.03)))
-                    for a, b in zip(way[:-1], way[1:], strict=True)
+                    for a, b in itertools.pairwise(way)
                 ]
             )
             z = ground(dense[:, ::-1])

@@ -21,20 +21,10 @@ from thalweg.report.looking import lines, surfaces
 from thalweg.report.page import fill, write_page
 
 SCRIPTS = (
-    "field",
-    "scale",
-    "space",
-    "looks",
-    "stage",
-    "pens",
-    "view",
-    "map",
-    "export",
-    "main",
-    "hands",
-    "files",
-    "start",
+    *("field", "scale", "space", "looks", "stage", "pens", "view", "map", "export"),
+    *("main", "hands", "files", "start"),
 )
+"""The parts of the page's script, in the order in which they need one another."""
 
 
 def write_landscape(

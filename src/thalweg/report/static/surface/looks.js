@@ -19,7 +19,7 @@ const LOOKS = {
   night: {
     label: "Night", map: "ember", ambient: 0.34, diffuse: 0.8, gloss: 0.5, rim: 0.5, occlusion: 1, shadow: 0.6,
     light: [2.2, 0.5], fixed: true, lines: 0.55, mesh: 0, block: true, relief: 0.55, floor: false, walls: false,
-    glow: true,
+    glow: true, trails: ["entrant-4", "entrant-3", "entrant-1"],
     theme: { surface: "#07090f", "surface-2": "#171429", sunken: "#10131f", ink: "#eef0f6", muted: "#a2a8bd", line: "#262b3d", "strong-line": "#5b637e", accent: "#ffb86b" },
   },
 };

@@ -72,15 +72,15 @@ function paintMap(pen, body, page, place, paintField) {
   pen.text(x + w / 2, y + h + 27, fit(0, w + 40), { size, fill: paint("ink"), base: "top" });
   pen.text(x - (small ? 34 : 46), y + h / 2, fit(1, h + 40), { size, fill: paint("ink"), angle: -Math.PI / 2 });
   for (const trail of body.trails) {
-    const points = trail.x.map((v, k) => at(body.across(v), body.up(trail.y[k])));
+    const colour = trailColour(body, page, trail), points = trail.x.map((v, k) => at(body.across(v), body.up(trail.y[k])));
     pen.line(points, { stroke: page.halo, width: 5, alpha: 0.85 });
-    pen.line(points, { stroke: paint(trail.colour), width: 2.3 });
+    pen.line(points, { stroke: colour, width: 2.3 });
     let last = null;
     points.forEach(([a, b], k) => {
       const end = k === points.length - 1;
       if (last && !end && Math.hypot(a - last[0], b - last[1]) < 13) return;
       last = [a, b];
-      pen.circle(a, b, end ? 5 : 2, { fill: end ? paint(trail.colour) : page.halo, stroke: end ? page.halo : paint(trail.colour), width: end ? 2 : 1 });
+      pen.circle(a, b, end ? 5 : 2, { fill: end ? colour : page.halo, stroke: end ? page.halo : colour, width: end ? 2 : 1 });
     });
   }
   const inside = (a, b) => (Math.abs(a) <= body.half[0] && Math.abs(b) <= body.half[1] ? at(a, b) : null);

@@ -83,7 +83,13 @@ function height(pen, body, P, page, { ticks, size, tall, zf }) {
     pen.text(p[0] - 8, p[1], short(value), { size: size - 1, fill: paint("muted"), anchor: "end" });
   }
   const top = P(x, y, tall);
-  pen.text(Math.max(top[0], 34), top[1] - 16, page.scale.log ? `${body.unit} (log)` : body.unit, { size, weight: 550, fill: paint("ink") });
+  const title = page.scale.log ? `${body.unit} (log)` : body.unit;
+  pen.text(Math.max(top[0], pen.measure(title, size, 550) / 2 + 4), top[1] - 16, title, { size, weight: 550, fill: paint("ink") });
+}
+
+function trailColour(body, page, trail) {
+  const own = page.look.trails;
+  return page.paint(own ? own[body.trails.indexOf(trail) % own.length] : trail.colour);
 }
 
 function drawTrail(pen, body, camera, page, trail) {
@@ -96,7 +102,7 @@ function drawTrail(pen, body, camera, page, trail) {
     if (last && last.kind === kind) last.points.push(p);
     else runs.push({ kind, points: last && kind && last.kind ? [last.points.at(-1), p] : [p] });
   }
-  const colour = page.paint(trail.colour);
+  const colour = trailColour(body, page, trail);
   for (const { kind, points } of runs) if (kind === 1) pen.line(points, { stroke: colour, width: 1.4, dash: [2, 4], alpha: 0.75 });
   for (const { kind, points } of runs) if (kind === 2) pen.line(points, { stroke: page.halo, width: 5.5, alpha: 0.85 });
   for (const { kind, points } of runs) if (kind === 2) pen.line(points, { stroke: colour, width: 2.6 });
