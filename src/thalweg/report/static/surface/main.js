@@ -19,6 +19,11 @@ const page = {
     if (x < body.x[0] - pad || x > body.x.at(-1) + pad || y < body.y[0] - pad || y > body.y.at(-1) + pad) return null;
     return field.nearest(body.y, y) * body.nx + field.nearest(body.x, x);
   },
+  // What slices and numbers are of: the point in hand, or the first mark, or the origin.
+  where() {
+    const mark = bodies[0].marks.find((m) => bodies[0].inside(m.x, m.y));
+    return page.point || mark || { x: 0, y: 0 };
+  },
   arrowNodes(body) {
     const at = body.marks.filter((m) => body.inside(m.x, m.y)).slice(0, 4);
     const points = page.point ? [page.point] : at.length ? at : [{ x: 0, y: 0 }];
@@ -152,19 +157,18 @@ function drawSlices() {
   const visible = shown().map((panel) => panel.body);
   all(".slice").forEach((holder, axis) => {
     const pen = new SvgPen(Math.max(holder.clientWidth, 220), 170);
-    if (!visible.length || !page.point) return;
+    if (!visible.length) return;
     paintSlice(pen, page, visible, axis, pen.width, pen.height);
-    const at = page.point[axis ? "x" : "y"];
+    const at = page.where()[axis ? "x" : "y"];
     holder.innerHTML = pen.svg(`Losses along the ${axis ? "second" : "first"} direction, with ${number(at)} along the ${axis ? "first" : "second"}`);
   });
 }
 
 function readout() {
   const out = document.getElementById("readout");
-  if (!page.point) { out.textContent = "Point at the surface or the map: losses and slices of the nearest grid point appear here."; return ""; }
   const rows = [], spoken = [];
   for (const { body } of shown()) {
-    const k = page.nodeAt(body, page.point);
+    const k = page.nodeAt(body, page.where());
     if (k === null) continue;
     const i = k % body.nx, j = (k - i) / body.nx;
     if (!rows.length) {
@@ -200,6 +204,7 @@ function controls() {
   press("[data-toggle]", (one) => state[one.dataset.toggle]);
   press("[data-show]", (one) => !state.hidden.has(Number(one.dataset.show)));
   document.getElementById("colours").value = state.map;
+  document.getElementById("height").value = Math.round(100 * state.height);
   const below = state.clip === null ? sorted.length : sorted.filter((v) => v <= state.clip).length;
   const slider = document.getElementById("clip"), place = Math.round(1000 * below / sorted.length);
   if (Math.abs(slider.value - place) > 1) slider.value = place;

@@ -150,7 +150,7 @@ function paintSlice(pen, page, bodies, axis, width, height) {
   for (const v of steps(low, high, 5)) pen.text(px(v), top + h + 7, short(v), { size: 11, fill: paint("muted"), base: "top" });
   pen.text(left + w / 2, height - 13, first.axes[axis], { size: 11.5, fill: paint("ink") });
   bodies.forEach((body) => {
-    const k = page.nodeAt(body, page.point);
+    const k = page.nodeAt(body, page.where());
     if (k === null) return;
     const i = k % body.nx, j = (k - i) / body.nx, colour = paint(body.colour);
     const points = Array.from(body[list], (v, n) => [px(v), py(body.shares[axis ? n * body.nx + i : j * body.nx + n])]);

@@ -29,7 +29,10 @@ function paintView(pen, body, camera, page, paintSurface) {
   frame(pen, body, P, page, { zf, sx, sy, size, small });
   height(pen, body, P, page, { ticks, size, tall, zf });
   for (const trail of body.trails) drawTrail(pen, body, camera, page, trail);
-  if (state.arrows) for (const k of page.arrowNodes(body)) drawCross(pen, body, page, k, (x, y) => onSurface(body, camera, x, y));
+  if (state.arrows) for (const k of page.arrowNodes(body)) drawCross(pen, body, page, k, (x, y) => {
+    const p = onSurface(body, camera, x, y);
+    return p && !camera.hides(body, x, y, p[3]) ? p : null;
+  });
   drawMarks(pen, body, camera, page);
   if (page.point) drawPoint(pen, body, camera, page);
 }
@@ -129,9 +132,10 @@ function drawMarks(pen, body, camera, page) {
     let y = p[1] - 34 - h;
     while (taken.some((t) => x < t.x + t.w + 3 && t.x < x + w + 3 && y < t.y + t.h + 3 && t.y < y + h + 3)) y -= 6;
     taken.push({ x, y, w, h });
-    pen.line([[p[0], p[1]], [p[0], y + h]], { stroke: page.halo, width: 3.5 });
-    pen.line([[p[0], p[1]], [p[0], y + h]], { stroke: paint("ink"), width: 1.4 });
-    pen.circle(p[0], p[1], 4, { fill: page.halo, stroke: paint("ink"), width: 1.8 });
+    const stem = [[p[0], p[1]], [p[0], y + h]], hidden = camera.hides(body, body.across(mark.x), body.up(mark.y), p[3]);
+    if (!hidden) pen.line(stem, { stroke: page.halo, width: 3.5 });
+    pen.line(stem, { stroke: paint("ink"), width: 1.4, dash: hidden ? [2, 3] : [] });
+    pen.circle(p[0], p[1], hidden ? 2.5 : 4, { fill: page.halo, stroke: paint("ink"), width: hidden ? 1 : 1.8 });
     pen.box(x, y, w, h, h / 2, { fill: paint("surface"), stroke: paint("strong-line") });
     pen.text(x + w / 2, y + h / 2 + 0.5, mark.name, { size, weight: 600, fill: paint("ink") });
   }
