@@ -150,6 +150,5 @@ def test_a_film_turns_once(tmp_path):
     assert len(set(frames)) == 4
     film.seek(0)
     seen = np.asarray(film.convert("RGB")).reshape(-1, 3).astype(int)
-    # The trajectory and colours from both ends of the map are there.
-    for colour in ((167, 6, 0), (253, 231, 37), (68, 1, 84)):
-        assert np.abs(seen - colour).sum(1).min() < 90
+    assert np.abs(seen - (167, 6, 0)).sum(1).min() < 60  # the trajectory
+    assert len(np.unique(seen, axis=0)) > 60

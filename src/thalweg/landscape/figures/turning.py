@@ -204,7 +204,7 @@ def _corners(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the values at the corners of each cell, and which cells are without gaps."""
     parts = values[:-1, :-1], values[:-1, 1:], values[1:, 1:], values[1:, :-1]
     found = np.stack(parts, 2).reshape(-1, 4, values.shape[-1])
-    return found, np.isfinite(found).all((1, 2))
+    return found, np.asarray(np.isfinite(found).all((1, 2)))
 
 
 def _level_lines(quads: np.ndarray, levels: np.ndarray) -> tuple[list[int], np.ndarray]:
