@@ -190,7 +190,7 @@ function readout() {
 function notes() {
   for (const { body, element } of panels) {
     const words = [], points = body.losses.length;
-    if (body.clippedPoints) words.push(`${count(body.clippedPoints)} of ${count(points)} grid points lie above ${number(page.scale.high)}, up to ${number(Math.max(...body.losses.filter((v) => !Number.isNaN(v))))}, and are drawn at it, hatched.`);
+    if (body.clippedPoints) words.push(`${count(body.clippedPoints)} of ${count(points)} grid points lie above ${number(page.scale.high)}, up to ${number(body.losses.reduce((most, v) => (v > most ? v : most), -Infinity))}, and are drawn at it, hatched.`);
     if (body.missing) words.push(`${count(body.missing)} of ${count(points)} are NaN: holes.`);
     if (!body.toScale) words.push("The two directions are not drawn to one scale.");
     element.querySelector(".drawn").textContent = words.join(" ");

@@ -1,13 +1,13 @@
 // Losses as heights from 0 to 1, levels, ticks, and numbers as people read them.
 const THIN = "\u202f", MINUS = "\u2212";
 
-function number(value, digits = 3) {
+function number(value, digits = 3, most = 1e7) {
   if (value === null || value === undefined) return "\u2013";
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "\u221e" : `${MINUS}\u221e`;
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size < 1e-3 || size >= 1e7) {
+  if (size < 1e-3 || size >= most) {
     const [mantissa, power] = value.toExponential(digits - 1).split("e");
     const raised = [...String(Number(power))].map((c) => "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"["-0123456789".indexOf(c)]).join("");
     return `${mantissa.replace("-", MINUS)}${THIN}\u00d7${THIN}10${raised}`;
@@ -17,7 +17,7 @@ function number(value, digits = 3) {
   return value < 0 ? MINUS + text : text;
 }
 // A plain power reads better without the "1 x" before it.
-const short = (value) => number(value, 3).replace(/^(\u2212?\d)\.00\u202f/, "$1\u202f").replace(/^1\u202f\u00d7\u202f/, "");
+const short = (value) => number(value, 3, 1e5).replace(/^(\u2212?\d)\.00\u202f/, "$1\u202f").replace(/^1\u202f\u00d7\u202f/, "");
 const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, value < 10000 ? "" : THIN);
 
 function steps(low, high, count) {
