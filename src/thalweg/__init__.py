@@ -1,9 +1,9 @@
 """Thalweg: training algorithms, and the tools that show which of them serves your network.
 
 The rooms (`thalweg.optim`, `thalweg.modifier`, `thalweg.around`, `thalweg.schedule`,
-`thalweg.average`, `thalweg.landscape`, `thalweg.recipe`, `thalweg.train`, `thalweg.log`,
-`thalweg.tune`, `thalweg.workload`, `thalweg.race`, `thalweg.report`, `thalweg.serve`,
-`thalweg.testing`) are imported when first used.
+`thalweg.average`, `thalweg.merge`, `thalweg.landscape`, `thalweg.recipe`, `thalweg.train`,
+`thalweg.log`, `thalweg.tune`, `thalweg.workload`, `thalweg.race`, `thalweg.report`,
+`thalweg.serve`, `thalweg.testing`) are imported when first used.
 """
 
 import importlib
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         average,
         landscape,
         log,
+        merge,
         modifier,
         optim,
         race,
@@ -36,6 +37,7 @@ __all__ = [
     "average",
     "landscape",
     "log",
+    "merge",
     "modifier",
     "optim",
     "race",

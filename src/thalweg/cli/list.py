@@ -15,17 +15,18 @@ def list_parts(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="rule, modifier, around, schedule, average, searcher, logger or workload."
+            help="rule, modifier, around, schedule, average, merge, searcher, logger or workload."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the parts of recipes, the searchers, the loggers and the workloads.
+    """List the parts of recipes, the merges, the searchers, the loggers and the workloads.
 
     JSON holds for each id, kind, other kinds that it is listed under, name, reference, summary,
     parameters with their defaults, and the search space.
     """
     import thalweg.log
+    import thalweg.merge
     import thalweg.recipe
     import thalweg.tune  # noqa: F401 - the imports fill the registry
     from thalweg.core import registry

@@ -1,4 +1,4 @@
-"""The registry of parts: rules, wrappers, schedules, averages, searchers, loggers by their slug."""
+"""The registry of parts: rules, wrappers, schedules, averages, merges, searchers by their slug."""
 
 import inspect
 import re
@@ -9,9 +9,9 @@ from typing import Any, Literal
 from thalweg.core.errors import UnknownNameError, UsageError, did_you_mean
 from thalweg.core.space import Space
 
-Kind = Literal["rule", "modifier", "around", "schedule", "average", "searcher", "logger"]
+Kind = Literal["rule", "modifier", "around", "schedule", "average", "merge", "searcher", "logger"]
 RECIPE_KINDS: tuple[Kind, ...] = ("rule", "modifier", "around", "schedule", "average")
-KINDS: tuple[Kind, ...] = (*RECIPE_KINDS, "searcher", "logger")
+KINDS: tuple[Kind, ...] = (*RECIPE_KINDS, "merge", "searcher", "logger")
 
 
 @dataclass(frozen=True)

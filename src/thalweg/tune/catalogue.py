@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from typing import Any
-
-from thalweg.core.errors import UsageError, did_you_mean
-from thalweg.core.plugins import load
-from thalweg.core.registry import Part, get, register
+from thalweg.core.errors import UsageError
+from thalweg.core.named import build
+from thalweg.core.registry import Part, register
 from thalweg.tune.asynchronous import AsynchronousHalving, AsynchronousHyperband
 from thalweg.tune.bayesian import (
     ExpectedImprovement,
@@ -97,35 +93,7 @@ def named(searcher: str | Searcher) -> Searcher:
         return searcher
     if not isinstance(searcher, str):
         raise UsageError(f"expected the name of a searcher, found {type(searcher).__name__}")
-    slug, settings = _parsed(searcher)
-    load()
-    part = get(slug, "searcher")
-    for key in settings:
-        if key not in part.parameters:
-            known = ", ".join(part.parameters) or "no settings"
-            hint = did_you_mean(key, part.parameters)
-            raise UsageError(f'{slug} has no "{key}".{hint} It takes {known}.')
-    made = part.factory(**settings)
+    made = build(searcher, "searcher", "hyperband(eta=4)")
     if not isinstance(made, Searcher):
-        raise UsageError(f'"{slug}" makes a {type(made).__name__}, which is no searcher')
+        raise UsageError(f'"{searcher}" makes a {type(made).__name__}, which is no searcher')
     return made
-
-
-def _parsed(text: str) -> tuple[str, dict[str, Any]]:
-    slug, bracket, rest = text.strip().partition("(")
-    slug = slug.strip()
-    if not bracket:
-        return slug, {}
-    wrong = UsageError(
-        f'a searcher is written as a name, or with settings as "hyperband(eta=4)"; found "{text}"'
-    )
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", slug):
-        raise wrong
-    try:
-        call = ast.parse(f"searcher({rest}", mode="eval").body
-        assert isinstance(call, ast.Call)
-        if call.args:
-            raise ValueError
-        return slug, {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
-        raise wrong from None

@@ -1,0 +1,185 @@
+"""What a merge is: a formula for a piece of a tensor, and numbers that it needs first."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from torch import Tensor
+
+from thalweg.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from thalweg.landscape import Objective
+
+Weights = Mapping[str, Tensor]
+"""Weights by name, as of ``model.state_dict()``."""
+
+Score = Callable[[Weights], float]
+"""How good weights are on held-out data; higher is better."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some entries of one tensor, of all models; everything in it is read only.
+
+    Attributes:
+        name: of the tensor.
+        shape: of the whole tensor.
+        start: the first entry's place in the flattened tensor.
+        models: the entries of each model, flat, or the whole tensor in its shape for merges that
+            read tensors; float32, or float64 if any tensor of any model is.
+        base: those of the base model.
+        statistics: what was measured about this tensor in each model, if the merge needs it.
+        base_statistics: the same of the base model.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    models: tuple[Tensor, ...]
+    base: Tensor | None = None
+    statistics: tuple[Tensor, ...] = ()
+    base_statistics: Tensor | None = None
+
+    @property
+    def deltas(self) -> list[Tensor]:
+        """Return the task vectors, each model less the base."""
+        assert self.base is not None
+        return [w - self.base for w in self.models]
+
+
+class Measure(ABC):
+    """Numbers over one tensor, or over all, that a merge's formula needs.
+
+    Attributes:
+        passes: how often all pieces are read.
+    """
+
+    passes: int = 1
+
+    @abstractmethod
+    def add(self, turn: int, piece: Piece) -> None:
+        """Take in a piece in the pass ``turn``, counted from 0."""
+
+    def end(self, turn: int) -> None:
+        """Finish a pass."""
+        del turn
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What merges that choose by data may use.
+
+    Attributes:
+        score: of weights, on data that no model was trained on.
+        objective: the loss on held-out batches, with its model.
+    """
+
+    score: Score | None = None
+    objective: Objective | None = None
+
+
+@dataclass(frozen=True)
+class Merge(ABC):
+    """Base of all merges: a frozen dataclass of settings.
+
+    A merge is an elementwise formula over pieces of tensors (`combine`), so that models larger
+    than memory are merged piece by piece; what it must know before (angles, thresholds) is a
+    `Measure` over a tensor or over all of them (`scope`). Tensors that are not floats, and
+    batch-norm statistics, never reach it.
+
+    Attributes:
+        needs_base: whether it starts from a model that all others were fine-tuned from.
+        needs_statistics: which statistics it needs of every model: "fisher" (shaped as the
+            weights), "gram" (of a linear layer's inputs).
+        needs_base_statistics: whether it needs those of the base as well.
+        chooses: what it chooses by first: "score", "objective" or nothing.
+        reads: "element" if entries are independent given the measure, else "tensor".
+        scope: over what it measures.
+        measures: what is read while measuring.
+        least: how many models it takes at least.
+        most: how many at most.
+    """
+
+    needs_base: ClassVar[bool] = False
+    needs_statistics: ClassVar[Literal["fisher", "gram"] | None] = None
+    needs_base_statistics: ClassVar[bool] = False
+    chooses: ClassVar[Literal["score", "objective"] | None] = None
+    reads: ClassVar[Literal["element", "tensor"]] = "element"
+    scope: ClassVar[Literal["tensor", "global"]] = "tensor"
+    measures: ClassVar[Literal["models", "statistics"]] = "models"
+    least: ClassVar[int] = 1
+    most: ClassVar[float] = math.inf
+
+    def check(self, count: int) -> None:
+        """Raise UsageError unless the settings serve so many models."""
+        if not self.least <= count <= self.most:
+            wanted = (
+                f"exactly {self.least}"
+                if self.least == self.most
+                else f"at least {self.least}"
+                if count < self.least
+                else f"at most {self.most}"
+            )
+            raise UsageError(f"{type(self).__name__} takes {wanted} models, found {count}")
+        weights = getattr(self, "weights", None)
+        if weights is not None and len(weights) != count:
+            raise UsageError(
+                f"{type(self).__name__}: {len(weights)} weights were given for {count} models; "
+                "give one for each"
+            )
+
+    def choose(self, models: Sequence[Weights], evidence: Evidence) -> Merge:
+        """Return the merge to carry out, chosen by data; itself if there is nothing to choose."""
+        del models, evidence
+        return self
+
+    def measure(self, count: int) -> Measure | None:
+        """Return an empty measure for so many models, or None if none is needed."""
+        del count
+        return None
+
+    @abstractmethod
+    def combine(self, piece: Piece, measured: Any) -> Tensor:
+        """Return the merged entries, shaped as those of one model."""
+
+
+def check_weights(what: str, weights: Any, *, signed: bool = False) -> tuple[float, ...] | None:
+    """Return one weight a model as floats, or None for equal ones.
+
+    Raises:
+        UsageError: not finite numbers, a negative one where only shares make sense, or all zero.
+    """
+    if weights is None:
+        return None
+    try:
+        found = tuple(float(w) for w in weights)
+    except (TypeError, ValueError):
+        found = ()
+    if (
+        not found
+        or not all(map(math.isfinite, found))
+        or (not signed and (min(found) < 0 or sum(found) <= 0))
+    ):
+        kind = "finite numbers" if signed else "numbers of at least 0, not all 0"
+        raise UsageError(f"{what} must be {kind}, one a model; found {weights!r}")
+    return found
+
+
+def shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Return the weights divided by their sum; equal ones for None."""
+    weights = [1.0] * count if weights is None else weights
+    return [w / math.fsum(weights) for w in weights]
+
+
+def mean(tensors: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
+    """Return the weighted mean of tensors; of equal ones it is that tensor to the bit."""
+    first, *others = tensors
+    result = first.clone()
+    for x, share in zip(others, shares(weights, len(tensors))[1:], strict=True):
+        result.add_(x - first, alpha=share)
+    return result
