@@ -20,6 +20,7 @@ from thalweg.merge.catalogue import named
 from thalweg.merge.dare import DARE
 from thalweg.merge.diwa import DiWA
 from thalweg.merge.ensemble import Ensemble
+from thalweg.merge.files import merge_files, open_checkpoint, read_recipe
 from thalweg.merge.fisher import FisherMerge
 from thalweg.merge.gradient_matching import GradientMatching
 from thalweg.merge.greedy import GreedySoup
@@ -62,6 +63,9 @@ __all__ = [
     "fisher_diagonal",
     "input_grams",
     "merge",
+    "merge_files",
     "mixture",
     "named",
+    "open_checkpoint",
+    "read_recipe",
 ]

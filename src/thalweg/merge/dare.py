@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from thalweg.core.checks import check_flag, check_number, check_whole
+from thalweg.core.checks import check_flag, check_whole
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
-from thalweg.merge.method import Measure, Merge, Piece
+from thalweg.merge.method import Around, Measure, Merge, Piece, each_model, spread
 
 BLOCK = 1 << 16
 """Entries whose masks are drawn together, so that masks do not depend on how pieces are cut."""
 
 
 @dataclass(frozen=True)
-class DARE(Merge):
+class DARE(Around):
     r"""Task vectors with most entries dropped at random and the rest rescaled, then merged.
 
     :math:`\tilde w_t = w_0 + \frac{m_t \odot (w_t - w_0)}{1 - p}` with independent
@@ -30,8 +30,8 @@ class DARE(Merge):
     authors' code: that does not rescale at p = 1; here p is below 1.
 
     Args:
-        drop: p in [0, 1); 0.9 in most of the paper.
-        then: the merge that follows, as text: "task-arithmetic", "model-soups", "ties", ...
+        drop: p in [0, 1), or one a model; 0.9 in most of the paper.
+        then: the merge that follows, or its name: "task-arithmetic", "model-soups", "ties", ...
         rescale: whether the rest is rescaled.
         seed: of the masks.
 
@@ -39,13 +39,13 @@ class DARE(Merge):
         UsageError: impossible settings.
     """
 
-    drop: float = 0.9
-    then: str = "task-arithmetic"
+    drop: float | tuple[float, ...] = 0.9
+    then: str | Merge = "task-arithmetic"
     rescale: bool = True
     seed: int = field(default=0)
 
     def __post_init__(self) -> None:
-        check_number("dare: drop", self.drop, "[0, 1)")
+        object.__setattr__(self, "drop", each_model("dare: drop", self.drop, "[0, 1)"))
         check_flag("dare: rescale", self.rescale)
         check_whole("dare: seed", self.seed, least=0)
         if self.following.chooses:
@@ -61,36 +61,10 @@ class DARE(Merge):
 
         return named(self.then)
 
-    needs_base: ClassVar[bool] = True
-
     @property
-    def reads(self) -> Literal["element", "tensor"]:  # type: ignore[override]
-        """Return what the following merge reads."""
-        return self.following.reads
-
-    @property
-    def scope(self) -> Literal["tensor", "global"]:  # type: ignore[override]
-        """Return over what the following merge measures."""
-        return self.following.scope
-
-    @property
-    def measures(self) -> Literal["models", "statistics"]:  # type: ignore[override]
-        """Return what the following merge measures."""
-        return self.following.measures
-
-    @property
-    def needs_statistics(self) -> Literal["fisher", "gram"] | None:  # type: ignore[override]
-        """Return the statistics that the following merge needs."""
-        return self.following.needs_statistics
-
-    @property
-    def needs_base_statistics(self) -> bool:  # type: ignore[override]
-        """Return whether the following merge needs the base's, too."""
-        return self.following.needs_base_statistics
-
-    def check(self, count: int) -> None:
-        """Raise UsageError unless the following merge takes so many models."""
-        self.following.check(count)
+    def needs_base(self) -> bool:  # type: ignore[override]
+        """Return that task vectors need one."""
+        return True
 
     def measure(self, count: int) -> Measure | None:
         """Return the following merge's measure, of the thinned models."""
@@ -108,22 +82,24 @@ class DARE(Merge):
             return piece
         assert piece.base is not None
         models = []
-        for place, delta in enumerate(piece.deltas):
-            kept = self._mask(piece, place).reshape(delta.shape).to(delta.device)
-            delta.mul_(kept)
+        drops = spread(self.drop, len(piece.models))
+        for place, (delta, drop) in enumerate(zip(piece.deltas, drops, strict=True)):
+            if drop == 0:  # to the bit
+                models.append(piece.models[place])
+                continue
+            delta.mul_(self._kept(piece, place, drop).reshape(delta.shape).to(delta.device))
             if self.rescale:
-                delta.div_(1 - self.drop)
-            # Without a drop the models come out to the bit.
-            models.append(delta.add_(piece.base) if self.drop else piece.models[place])
+                delta.div_(1 - drop)
+            models.append(delta.add_(piece.base))
         return replace(piece, models=tuple(models))
 
-    def _mask(self, piece: Piece, place: int) -> Tensor:
+    def _kept(self, piece: Piece, place: int, drop: float) -> Tensor:
         count = piece.models[0].numel()
         draws = []
         for start in range(piece.start, piece.start + count, BLOCK):
             random = generator(self.seed, "dare", place, piece.name, start // BLOCK)
             draws.append(torch.rand(min(BLOCK, piece.start + count - start), generator=random))
-        return torch.cat(draws) >= self.drop
+        return torch.cat(draws) >= drop
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError
 from thalweg.merge.dare import BLOCK
-from thalweg.merge.method import Measure, Piece, mean
+from thalweg.merge.method import Measure, Merge, Piece, mean
 from thalweg.merge.plan import Job, Plan, Source, resolve
 
 CHUNK = 4 * BLOCK
@@ -41,7 +41,7 @@ class _Run:
     def __init__(self, plan: Plan, progress: Progress | None) -> None:
         self._plan, self._progress = plan, progress
         self._method = plan.method
-        self._merged = [job for job in plan.jobs if job.how == "merge"]
+        self._merged = [job for job in plan.jobs if job.how == "merge" and job.size]
         self._is_global = self._method.scope == "global"
         passes = getattr(self._method.measure(len(plan.models)), "passes", 0)
         self._total = sum(job.size for job in plan.jobs)
@@ -49,9 +49,11 @@ class _Run:
         self._done = 0
 
     def results(self) -> Iterator[tuple[Job, int, Tensor]]:
-        shared = self._measured(self._merged) if self._is_global else None
+        shared = self._measured(self._method, self._merged) if self._is_global else None
         for job in self._plan.jobs:
-            if job.how == "merge":
+            if not job.size:
+                pieces = iter([(0, torch.empty(0, dtype=job.dtype))])
+            elif job.how == "merge":
                 pieces = self._merge(job, shared)
             elif job.how == "mean":
                 pieces = self._mean(job)
@@ -66,11 +68,13 @@ class _Run:
         if self._progress is not None:
             self._progress(self._done, self._total)
 
-    def _measured(self, jobs: list[Job], kept: list[Piece] | None = None) -> Measure | None:
-        measure = self._method.measure(len(self._plan.models))
+    def _measured(
+        self, method: Merge, jobs: list[Job], kept: list[Piece] | None = None
+    ) -> Measure | None:
+        measure = method.measure(len(self._plan.models))
         if measure is None:
             return None
-        only_statistics = self._method.measures == "statistics"
+        only_statistics = method.measures == "statistics"
         for turn in range(measure.passes):
             for job in jobs:
                 for piece in kept or self._pieces(job, only_statistics):
@@ -83,9 +87,10 @@ class _Run:
         ranges = self._ranges(job)
         # A tensor of one piece is read once, however often it is gone through.
         kept = list(self._pieces(job)) if len(ranges) == 1 else None
-        measured = shared if self._is_global else self._measured([job], kept)
+        method = self._method.of(job.name)
+        measured = shared if self._is_global else self._measured(method, [job], kept)
         for piece in kept or self._pieces(job):
-            yield piece.start, _fitted(job, self._method.combine(piece, measured))
+            yield piece.start, _fitted(job, method.combine(piece, measured))
 
     def _mean(self, job: Job) -> Iterator[tuple[int, Tensor]]:
         for start, stop in _cut(job.size, CHUNK):
@@ -137,13 +142,11 @@ class _Run:
 
 
 def _cut(size: int, chunk: int) -> list[tuple[int, int]]:
-    return [(at, min(at + chunk, size)) for at in range(0, size, max(chunk, 1))] or [(0, 0)]
+    return [(at, min(at + chunk, size)) for at in range(0, size, chunk)]
 
 
 def _check_finite(x: Tensor, source: Source, name: str) -> float:
     """Return the least entry; raise UsageError if one is not finite."""
-    if not x.numel():
-        return 0.0
     low, high = (bound.item() for bound in torch.aminmax(x))
     if not (low > float("-inf") and high < float("inf")):  # also false for NaN
         what = "NaN" if bool(x.isnan().any()) else "infinite"
@@ -156,14 +159,13 @@ def _check_finite(x: Tensor, source: Source, name: str) -> float:
 def _fitted(job: Job, result: Tensor) -> Tensor:
     """Return the result flat and in its dtype."""
     flat = result.flatten()
-    if flat.numel():
-        low, high = (bound.item() for bound in torch.aminmax(flat))
-        most = torch.finfo(job.dtype).max
-        if not -most <= low <= high <= most:
-            raise UsageError(
-                f'the merged "{job.name}" has entries up to {max(abs(low), abs(high)):.4g}, which '
-                f"{str(job.dtype).removeprefix('torch.')} does not hold; choose another dtype"
-            )
+    low, high = (bound.item() for bound in torch.aminmax(flat))
+    most = torch.finfo(job.dtype).max
+    if not -most <= low <= high <= most:
+        raise UsageError(
+            f'the merged "{job.name}" has entries up to {max(abs(low), abs(high)):.4g}, which '
+            f"{str(job.dtype).removeprefix('torch.')} does not hold; choose another dtype"
+        )
     return flat.to(job.dtype)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
+from thalweg.core.checks import check_number
 from thalweg.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -126,16 +127,22 @@ class Merge(ABC):
                 else f"at most {self.most}"
             )
             raise UsageError(f"{type(self).__name__} takes {wanted} models, found {count}")
-        weights = getattr(self, "weights", None)
-        if weights is not None and len(weights) != count:
-            raise UsageError(
-                f"{type(self).__name__}: {len(weights)} weights were given for {count} models; "
-                "give one for each"
-            )
+        for what in ("weights", "density", "drop"):
+            found = getattr(self, what, None)
+            if isinstance(found, tuple) and len(found) != count:
+                raise UsageError(
+                    f"{type(self).__name__}: {what} has {len(found)} numbers for {count} models; "
+                    "give one for each"
+                )
 
     def choose(self, models: Sequence[Weights], evidence: Evidence) -> Merge:
         """Return the merge to carry out, chosen by data; itself if there is nothing to choose."""
         del models, evidence
+        return self
+
+    def of(self, name: str) -> Merge:
+        """Return the merge for one tensor; itself unless settings differ among tensors."""
+        del name
         return self
 
     def measure(self, count: int) -> Measure | None:
@@ -146,6 +153,50 @@ class Merge(ABC):
     @abstractmethod
     def combine(self, piece: Piece, measured: Any) -> Tensor:
         """Return the merged entries, shaped as those of one model."""
+
+
+class Around(Merge):
+    """Base of merges that change what another one gets or does, and need what it needs."""
+
+    @property
+    @abstractmethod
+    def following(self) -> Merge:
+        """Return the other merge."""
+
+    @property
+    def needs_base(self) -> bool:  # type: ignore[override]
+        """Return what the other merge says."""
+        return self.following.needs_base
+
+    @property
+    def needs_statistics(self) -> Literal["fisher", "gram"] | None:  # type: ignore[override]
+        """Return what the other merge says."""
+        return self.following.needs_statistics
+
+    @property
+    def needs_base_statistics(self) -> bool:  # type: ignore[override]
+        """Return what the other merge says."""
+        return self.following.needs_base_statistics
+
+    @property
+    def reads(self) -> Literal["element", "tensor"]:  # type: ignore[override]
+        """Return what the other merge says."""
+        return self.following.reads
+
+    @property
+    def scope(self) -> Literal["tensor", "global"]:  # type: ignore[override]
+        """Return what the other merge says."""
+        return self.following.scope
+
+    @property
+    def measures(self) -> Literal["models", "statistics"]:  # type: ignore[override]
+        """Return what the other merge says."""
+        return self.following.measures
+
+    def check(self, count: int) -> None:
+        """Raise UsageError unless both merges take so many models."""
+        super().check(count)
+        self.following.check(count)
 
 
 def check_weights(what: str, weights: Any, *, signed: bool = False) -> tuple[float, ...] | None:
@@ -168,6 +219,25 @@ def check_weights(what: str, weights: Any, *, signed: bool = False) -> tuple[flo
         kind = "finite numbers" if signed else "numbers of at least 0, not all 0"
         raise UsageError(f"{what} must be {kind}, one a model; found {weights!r}")
     return found
+
+
+def each_model(what: str, value: Any, interval: str) -> float | tuple[float, ...]:
+    """Return a setting that is one number, or one a model, after checking it.
+
+    Raises:
+        UsageError: a number outside of the interval.
+    """
+    if not isinstance(value, tuple | list):
+        check_number(what, value, interval)
+        return value
+    for one in value:
+        check_number(what, one, interval)
+    return tuple(value)
+
+
+def spread(value: float | tuple[float, ...], count: int) -> tuple[float, ...]:
+    """Return such a setting as one number a model."""
+    return value if isinstance(value, tuple) else (value,) * count
 
 
 def shares(weights: Sequence[float] | None, count: int) -> list[float]:

@@ -1,5 +1,7 @@
 """The n-th largest magnitude of vectors that are read in pieces, exactly."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,8 +16,7 @@ class Thresholds:
     the n-th largest is found 16 bits a pass, by counting; memory is 65,536 counters a vector.
 
     Args:
-        density: the share, in (0, 1].
-        count: how many vectors.
+        densities: of each vector the share, in (0, 1].
 
     Attributes:
         passes: passes over the pieces; float32 needs 2 of them.
@@ -24,8 +25,9 @@ class Thresholds:
 
     passes = 2
 
-    def __init__(self, density: float, count: int) -> None:
-        self._density = density
+    def __init__(self, densities: Sequence[float]) -> None:
+        count = len(densities)
+        self._densities = densities
         self._size = 0
         self._left = [0] * count  # entries still to be kept among those with the known bits
         self._known = [0] * count
@@ -51,7 +53,7 @@ class Thresholds:
         """Fix the next 16 bits."""
         for i, counters in enumerate(self._counters):
             if turn == 0:
-                self._left[i] = round(self._density * self._size)
+                self._left[i] = round(self._densities[i] * self._size)
             if self._left[i] == 0:
                 continue
             above = counters[::-1].cumsum()  # entries from the largest value down

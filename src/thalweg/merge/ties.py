@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_choice, check_flag, check_number
-from thalweg.merge.method import Measure, Merge, Piece, check_weights
+from thalweg.merge.method import Measure, Merge, Piece, check_weights, each_model, spread
 from thalweg.merge.thresholds import Thresholds
 
 
@@ -31,7 +31,7 @@ class TIES(Merge):
     positive as negative, their code takes the minus sign for the rest; this leaves those alone.
 
     Args:
-        density: the share to keep, in (0, 1]; the paper's default.
+        density: the share to keep, in (0, 1], or one a model; the paper's default.
         scale: :math:`\lambda`, 1 without validation; the paper searches 0.8 to 2.5 with it.
         weights: :math:`\alpha_t \ge 0`, one a model; equal unless given.
         scope: "global" or "tensor".
@@ -41,7 +41,7 @@ class TIES(Merge):
         UsageError: impossible settings.
     """
 
-    density: float = 0.2
+    density: float | tuple[float, ...] = 0.2
     scale: float = 1.0
     weights: tuple[float, ...] | None = None
     scope: Literal["global", "tensor"] = "global"  # type: ignore[misc]
@@ -49,7 +49,7 @@ class TIES(Merge):
     needs_base: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_number("ties: density", self.density, "(0, 1]")
+        object.__setattr__(self, "density", each_model("ties: density", self.density, "(0, 1]"))
         check_number("ties: scale", self.scale, "(-inf, inf)")
         check_choice("ties: scope", self.scope, ("global", "tensor"))
         check_flag("ties: normalise", self.normalise)
@@ -83,7 +83,8 @@ class _Election(Measure):
         self.weights = settings.weights or (1.0,) * count
         self.majority = 0.0
         self._balance = 0
-        self._thresholds = None if settings.density == 1 else Thresholds(settings.density, count)
+        densities = spread(settings.density, count)
+        self._thresholds = None if min(densities) == 1 else Thresholds(densities)
         self.passes = 1 + (self._thresholds.passes if self._thresholds else 0)
 
     def add(self, turn: int, piece: Piece) -> None:
