@@ -9,6 +9,7 @@ from thalweg.cli import (
     barrier,
     connect,
     line,
+    merge,
     new,
     race,
     report,
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("race")(race.race)
+app.command("merge")(merge.merge)
 app.command("new")(new.new)
 app.command("list")(list_command.list_parts)
 app.command("report")(report.report)

@@ -18,6 +18,7 @@ from thalweg.merge.branch_train_merge import (
 )
 from thalweg.merge.catalogue import named
 from thalweg.merge.dare import DARE
+from thalweg.merge.diagnosis import Conflict, Diagnosis, diagnose
 from thalweg.merge.diwa import DiWA
 from thalweg.merge.ensemble import Ensemble
 from thalweg.merge.files import merge_files, open_checkpoint, read_recipe
@@ -43,7 +44,9 @@ __all__ = [
     "TIES",
     "WARM",
     "BranchTrainMerge",
+    "Conflict",
     "DiWA",
+    "Diagnosis",
     "Ensemble",
     "Evidence",
     "FisherMerge",
@@ -59,6 +62,7 @@ __all__ = [
     "UniformSoup",
     "VarianceCorrected",
     "cached_prior",
+    "diagnose",
     "domain_posterior",
     "fisher_diagonal",
     "input_grams",

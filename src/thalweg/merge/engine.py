@@ -12,7 +12,7 @@ from thalweg.merge.dare import BLOCK
 from thalweg.merge.method import Measure, Merge, Piece, mean
 from thalweg.merge.plan import Job, Plan, Source, resolve
 
-CHUNK = 4 * BLOCK
+CHUNK = 2 * BLOCK
 """Entries of a piece: few enough for the cache, many enough that calls cost nothing."""
 
 Progress = Callable[[int, int], None]
@@ -37,6 +37,15 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Iterator[tuple[Jo
         yield from _Run(plan, progress).results()
 
 
+def pieces(plan: Plan, job: Job) -> Iterator[Piece]:
+    """Give all pieces of one tensor, of all models.
+
+    Raises:
+        UsageError: an entry is not finite.
+    """
+    return _Run(plan, None).pieces(job)
+
+
 class _Run:
     def __init__(self, plan: Plan, progress: Progress | None) -> None:
         self._plan, self._progress = plan, progress
@@ -52,14 +61,14 @@ class _Run:
         shared = self._measured(self._method, self._merged) if self._is_global else None
         for job in self._plan.jobs:
             if not job.size:
-                pieces = iter([(0, torch.empty(0, dtype=job.dtype))])
+                results = iter([(0, torch.empty(0, dtype=job.dtype))])
             elif job.how == "merge":
-                pieces = self._merge(job, shared)
+                results = self._merge(job, shared)
             elif job.how == "mean":
-                pieces = self._mean(job)
+                results = self._mean(job)
             else:
-                pieces = iter([(0, _whole(job, self._plan))])
-            for start, result in pieces:
+                results = iter([(0, _whole(job, self._plan))])
+            for start, result in results:
                 self._tell(result.numel())
                 yield job, start, result
 
@@ -77,7 +86,7 @@ class _Run:
         only_statistics = method.measures == "statistics"
         for turn in range(measure.passes):
             for job in jobs:
-                for piece in kept or self._pieces(job, only_statistics):
+                for piece in kept or self.pieces(job, only_statistics):
                     measure.add(turn, piece)
                 self._tell(job.size)
             measure.end(turn)
@@ -86,10 +95,10 @@ class _Run:
     def _merge(self, job: Job, shared: Measure | None) -> Iterator[tuple[int, Tensor]]:
         ranges = self._ranges(job)
         # A tensor of one piece is read once, however often it is gone through.
-        kept = list(self._pieces(job)) if len(ranges) == 1 else None
+        kept = list(self.pieces(job)) if len(ranges) == 1 else None
         method = self._method.of(job.name)
         measured = shared if self._is_global else self._measured(method, [job], kept)
-        for piece in kept or self._pieces(job):
+        for piece in kept or self.pieces(job):
             yield piece.start, _fitted(job, method.combine(piece, measured))
 
     def _mean(self, job: Job) -> Iterator[tuple[int, Tensor]]:
@@ -100,7 +109,7 @@ class _Run:
     def _ranges(self, job: Job) -> list[tuple[int, int]]:
         return _cut(job.size, CHUNK if self._method.reads == "element" else job.size)
 
-    def _pieces(self, job: Job, only_statistics: bool = False) -> Iterator[Piece]:
+    def pieces(self, job: Job, only_statistics: bool = False) -> Iterator[Piece]:
         plan = self._plan
         whole = self._method.reads == "tensor"
         for start, stop in self._ranges(job):

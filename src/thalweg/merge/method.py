@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_number
@@ -249,6 +250,8 @@ def shares(weights: Sequence[float] | None, count: int) -> list[float]:
 def mean(tensors: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
     """Return the weighted mean of tensors; of equal ones it is that tensor to the bit."""
     first, *others = tensors
+    if len(others) == 1:
+        return torch.lerp(first, others[0], shares(weights, 2)[1])
     result = first.clone()
     for x, share in zip(others, shares(weights, len(tensors))[1:], strict=True):
         result.add_(x - first, alpha=share)

@@ -57,7 +57,10 @@ class SLERP(Merge):
 
 
 class Products(Measure):
-    """Inner products of all pairs, of the models or of their task vectors, in float64."""
+    """Inner products of all pairs, of the models or of their task vectors.
+
+    Within a piece in its dtype, among pieces in float64.
+    """
 
     def __init__(self, count: int, *, of_deltas: bool = False) -> None:
         self._of_deltas = of_deltas
@@ -67,11 +70,14 @@ class Products(Measure):
         """Add a piece's share."""
         del turn
         vectors = piece.deltas if self._of_deltas else piece.models
-        stacked = torch.stack([x.flatten().double() for x in vectors])
-        self.gram += (stacked @ stacked.mT).to(self.gram.device)
+        flat = [x.flatten() for x in vectors]
+        for i, x in enumerate(flat):
+            for j, y in enumerate(flat[: i + 1]):
+                self.gram[i, j] += torch.dot(x, y).item()
 
     def cosine(self, i: int, j: int) -> float:
         """Return the cosine of the angle between two; 1 if one of them is zero."""
+        i, j = max(i, j), min(i, j)
         scale = math.sqrt(self.gram[i, i].item()) * math.sqrt(self.gram[j, j].item())
         return max(-1.0, min(1.0, self.gram[i, j].item() / scale)) if scale else 1.0
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from thalweg import workload as workloads
 from thalweg.core.checks import check_whole
@@ -19,6 +17,7 @@ from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape import Objective, Weights
 from thalweg.landscape.frame import check_points
+from thalweg.merge.files.checkpoint import load_weights
 from thalweg.race.store import Store
 from thalweg.workload import Workload
 from thalweg.workload.batch import sample_count
@@ -95,10 +94,10 @@ def open_solutions(
 
 
 def read_weights(path: Path) -> Weights:
-    """Return the weights in a file.
+    """Return the weights in a file in safetensors, or a folder in the Hugging Face form.
 
     Raises:
-        UsageError: there is no such file, it is damaged, or a pickle, which could run any code.
+        UsageError: there are none, they are damaged, or a pickle, which could run any code.
     """
     if path.suffix.lower() in PICKLES:
         raise UsageError(
@@ -107,12 +106,9 @@ def read_weights(path: Path) -> Weights:
             f'"{path.stem}.safetensors") after model.load_state_dict(torch.load("{path.name}", '
             "weights_only=True))"
         )
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"there is no file {path} with weights")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UsageError(f"{path} is no file in safetensors, or damaged: {error}") from None
+    return load_weights(path)
 
 
 def _of_files(which: Sequence[str]) -> dict[str, Weights]:

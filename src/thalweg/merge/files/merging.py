@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,9 @@ from thalweg.merge.catalogue import named
 from thalweg.merge.engine import Progress, carry_out
 from thalweg.merge.files.checkpoint import load_weights, open_checkpoint
 from thalweg.merge.files.output import Output, check_output, split
-from thalweg.merge.merging import chosen
-from thalweg.merge.method import Evidence, Merge, Score
-from thalweg.merge.plan import Entry, Keys, Plan, Source, make_plan, resolve
+from thalweg.merge.merging import Held, chosen
+from thalweg.merge.method import Evidence, Merge, Score, Weights
+from thalweg.merge.plan import Entry, Job, Keys, Plan, Source, make_plan, resolve
 
 if TYPE_CHECKING:
     from thalweg.landscape import Objective
@@ -73,8 +73,8 @@ def merge_files(
     base: str | Path | None = None,
     *,
     out: str | Path,
-    statistics: Sequence[str | Path] | None = None,
-    base_statistics: str | Path | None = None,
+    statistics: Sequence[str | Path | Weights] | None = None,
+    base_statistics: str | Path | Weights | None = None,
     score: Score | None = None,
     objective: Objective | None = None,
     keys: Keys = "same",
@@ -98,7 +98,8 @@ def merge_files(
         models: paths.
         base: path of the base, for merges that need it and for adapters.
         out: the folder, new or empty.
-        statistics: files in safetensors, one a model, for merges that need them.
+        statistics: files in safetensors or tensors by name, one a model, for merges that need
+            them.
         base_statistics: the same for the base.
         score: of weights on held-out data, for merges that choose by it.
         objective: the held-out loss, for merges that choose by it.
@@ -130,8 +131,8 @@ def merge_files(
         method,
         sources,
         held_base,
-        statistics=None if statistics is None else [open_checkpoint(path) for path in statistics],
-        base_statistics=None if base_statistics is None else open_checkpoint(base_statistics),
+        statistics=None if statistics is None else [_statistics(x) for x in statistics],
+        base_statistics=None if base_statistics is None else _statistics(base_statistics),
         keys=keys,
         dtype=dtype,
     )
@@ -156,6 +157,12 @@ def merge_files(
         method,
         tuple(_notes(plan, folder)),
     )
+
+
+def _statistics(given: str | Path | Weights) -> Source:
+    if isinstance(given, Mapping):
+        return Held("the statistics", given)
+    return open_checkpoint(given)
 
 
 def _check_kinds(sources: Sequence[Source]) -> None:
@@ -233,14 +240,7 @@ def _notes(plan: Plan, folder: Path | None) -> Iterable[str]:
         )
     if any(job.name.endswith("running_mean") for job in plan.jobs):
         yield "batch-norm statistics are means; recompute them on training data"
-    mixed = [
-        job
-        for job in plan.jobs
-        if len(
-            {plan.models[i].entries[resolve(plan.models[i], job.name)].dtype for i in job.models}
-        )
-        > 1
-    ]
+    mixed = [job for job in plan.jobs if len(_dtypes(plan, job)) > 1]
     if mixed:
         yield (
             f"{len(mixed)} tensors are not of one dtype in all models; {mixed[0].name} is "
@@ -248,3 +248,8 @@ def _notes(plan: Plan, folder: Path | None) -> Iterable[str]:
         )
     if folder is None:
         yield "no model is a folder with a config.json, so none was carried along"
+
+
+def _dtypes(plan: Plan, job: Job) -> set[torch.dtype]:
+    sources = [plan.models[place] for place in job.models]
+    return {source.entries[resolve(source, job.name)].dtype for source in sources}

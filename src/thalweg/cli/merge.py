@@ -1,0 +1,179 @@
+"""``thalweg merge``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from thalweg.cli import looking
+from thalweg.cli.console import console
+
+
+class Keys(StrEnum):
+    """What happens to tensors that not all models have."""
+
+    same = "same"
+    common = "common"
+    all = "all"
+
+
+def merge(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="METHOD MODEL...",
+            help="A name of `thalweg list merge`, with settings in parentheses where it has any; "
+            "then checkpoints: files in safetensors or of torch, folders in the Hugging Face "
+            "form, LoRA adapters.",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The checkpoint that all were fine-tuned from.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The new folder.")] = Path("merged"),
+    recipe: Annotated[
+        Path | None, typer.Option(help="A YAML file in mergekit's convention says what to merge.")
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Merge nothing: show how the models agree, and where not."),
+    ] = False,
+    workload: Annotated[
+        str | None,
+        typer.Option(help="A workload or task file, for merges that choose or weigh by data."),
+    ] = None,
+    statistics: Annotated[
+        list[Path] | None,
+        typer.Option(help="Statistics in safetensors, one a model, in their order; repeat it."),
+    ] = None,
+    base_statistics: Annotated[Path | None, typer.Option(help="The same of the base.")] = None,
+    keys: Annotated[
+        Keys, typer.Option(help="Refuse models of other tensors, leave those out, or keep them.")
+    ] = Keys.same,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, float16 or float64; else the models'.")
+    ] = None,
+    shard_size: Annotated[float, typer.Option(help="Gigabytes of a file at most.")] = 5.0,
+    samples: looking.Samples = 512,
+    figure: looking.Figure = "svg",
+    device: looking.Device = "cpu",
+    seed: looking.Seed = 0,
+) -> None:
+    """Merge checkpoints into one, streaming, or explain how they agree.
+
+    The new folder appears whole or not at all; it holds safetensors, the configuration and
+    tokenizer, merge.json and SHA256SUMS.
+    """
+    from thalweg.core.errors import UsageError
+    from thalweg.merge import merge_files, named, read_recipe
+    from thalweg.race.merge_evidence import evidence_on
+
+    given = list(words or ())
+    if explain:
+        _explain(given, base, out, keys.value, figure)
+        return
+    asked: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    if recipe is not None:
+        if given or base:
+            raise UsageError("a recipe names the merge, its models and the base; leave them out")
+        read = read_recipe(recipe)
+        method, models, base, notes = read.method, list(read.models), read.base, read.notes
+        asked["dtype"] = read.dtype
+    elif len(given) < 2:
+        raise UsageError("name a merge and checkpoints: thalweg merge ties A B --base BASE")
+    else:
+        method, models = named(given[0]), given[1:]
+    if dtype is not None:
+        asked["dtype"] = _dtype(dtype)
+    on: dict[str, Any] = {}
+    if workload is not None:
+        found = evidence_on(
+            workload, method, models, base, samples=samples, device=device, seed=seed
+        )
+        on = {"score": found.evidence.score, "objective": found.evidence.objective}
+        on |= {"statistics": found.statistics, "base_statistics": found.base_statistics}
+    if statistics:
+        on["statistics"] = statistics
+    if base_statistics is not None:
+        on["base_statistics"] = base_statistics
+    with looking.progress_bar("merging") as progress:
+        done = merge_files(
+            method,
+            models,
+            base,
+            out=out,
+            keys=keys.value,  # type: ignore[arg-type]
+            shard_size=int(shard_size * 1e9),
+            progress=progress,
+            **asked,
+            **on,
+        )
+    for note in (*notes, *done.notes):
+        looking.remark(note)
+    console().print(
+        f"merged by {done.method}\n"
+        f"{done.tensors} tensors, {done.size / 1e9:.3g} GB in {done.seconds:.1f} s: {done.out}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _explain(given: list[str], base: str | None, out: Path, keys: str, figure: str) -> None:
+    from thalweg.core.errors import UsageError
+    from thalweg.core.registry import slugs
+    from thalweg.merge import open_checkpoint
+    from thalweg.merge.diagnosis import diagnose_sources
+
+    if given and given[0].partition("(")[0] in slugs("merge") and not Path(given[0]).exists():
+        given = given[1:]
+    if base is None or len(given) < 2:
+        raise UsageError("to explain, name two checkpoints or more and their --base")
+    file = looking.prepare(out, "diagnosis", figure)
+    sources = [open_checkpoint(path, base) for path in given]
+    with looking.progress_bar("comparing") as progress:
+        found = diagnose_sources(
+            given,
+            sources,
+            open_checkpoint(base),
+            keys=keys,  # type: ignore[arg-type]
+            progress=progress,
+        )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("layer", overflow="fold")
+    for column in ("cancels", "moved", "cosine", "equal signs"):
+        table.add_column(column, justify="right")
+    for layer in (found.whole, *found.conflicting(12)):
+        moved = max(layer.norms) / layer.base_norm if layer.base_norm else float("inf")
+        table.add_row(
+            layer.name,
+            f"{layer.cancelled:.3f}",
+            f"{moved:.2%}",
+            _range(layer.cosines),
+            _range(layer.signs),
+        )
+    console().print(table)
+    console().print(
+        "cancels: share of all movement lost in the sum; moved: the largest task vector over the "
+        "base; cosine, equal signs: of task vectors, least and most over pairs"
+    )
+    looking.write(found, out, "diagnosis", file)
+
+
+def _range(values: tuple[float, ...]) -> str:
+    known = [x for x in values if x == x]
+    if not known:
+        return "-"
+    low, high = min(known), max(known)
+    return f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    from thalweg.core.checks import check_choice
+
+    check_choice("--dtype", name, ("float32", "bfloat16", "float16", "float64"))
+    return getattr(torch, name)
