@@ -102,9 +102,13 @@ class _Run:
             yield piece.start, _fitted(job, method.combine(piece, measured))
 
     def _mean(self, job: Job) -> Iterator[tuple[int, Tensor]]:
+        weights = self._method.plain_weights()
+        if weights is not None:
+            own = [weights[i] for i in job.models]
+            weights = tuple(own) if sum(own) else None
         for start, stop in _cut(job.size, CHUNK):
             found = [self._read(self._plan.models[i], job, start, stop) for i in job.models]
-            yield start, _fitted(job, mean(found))
+            yield start, _fitted(job, mean(found, weights))
 
     def _ranges(self, job: Job) -> list[tuple[int, int]]:
         return _cut(job.size, CHUNK if self._method.reads == "element" else job.size)

@@ -58,7 +58,7 @@ class LearnedSoup(Merge):
         optimizer = torch.optim.AdamW(learnt, lr=self.lr, weight_decay=0.0)
         wrapped = _WithLoss(module, objective.loss)
         stacks = [torch.stack([m[name].detach() for m in models]) for name in names]
-        buffers = {f"model.{n}": b for n, b in _buffers(module, models[0]).items()}
+        buffers = {f"model.{n}": b for n, b in _buffers(module, models).items()}
         with objective.differentiable():
             hook = module.register_forward_hook(lambda _m, _a, out: _scaled(out, beta))
             try:
@@ -110,8 +110,14 @@ class _WithLoss(nn.Module):
         return self._loss(self.model, batch)
 
 
-def _buffers(module: nn.Module, weights: Weights) -> dict[str, Tensor]:
-    return {name: weights[name] for name, _ in module.named_buffers() if name in weights}
+def _buffers(module: nn.Module, models: Sequence[Weights]) -> dict[str, Tensor]:
+    """Return the buffers to learn with: the models' mean, as the merge will have."""
+    found = {}
+    for name, own in module.named_buffers():
+        each = [weights[name] for weights in models if name in weights]
+        if each and own.is_floating_point():
+            found[name] = torch.stack(each).mean(0)
+    return found
 
 
 def _scaled(out: Any, beta: Tensor) -> Any:

@@ -112,7 +112,7 @@ class Merge(ABC):
     needs_base_statistics: ClassVar[bool] = False
     chooses: ClassVar[Literal["score", "objective"] | None] = None
     reads: ClassVar[Literal["element", "tensor"]] = "element"
-    scope: ClassVar[Literal["tensor", "global"]] = "tensor"
+    scope = "tensor"  # no annotation: it is a setting of some merges, in a place of its own
     measures: ClassVar[Literal["models", "statistics"]] = "models"
     least: ClassVar[int] = 1
     most: ClassVar[float] = math.inf
@@ -145,6 +145,10 @@ class Merge(ABC):
         """Return the merge for one tensor; itself unless settings differ among tensors."""
         del name
         return self
+
+    def plain_weights(self) -> tuple[float, ...] | None:
+        """Return how the models weigh in what is averaged plainly; None for alike."""
+        return None
 
     def measure(self, count: int) -> Measure | None:
         """Return an empty measure for so many models, or None if none is needed."""
@@ -187,7 +191,7 @@ class Around(Merge):
     @property
     def scope(self) -> Literal["tensor", "global"]:  # type: ignore[override]
         """Return what the other merge says."""
-        return self.following.scope
+        return self.following.scope  # type: ignore[return-value]
 
     @property
     def measures(self) -> Literal["models", "statistics"]:  # type: ignore[override]

@@ -29,6 +29,10 @@ class UniformSoup(Merge):
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", check_weights("weights", self.weights))
 
+    def plain_weights(self) -> tuple[float, ...] | None:
+        """Return the soup's own weights: a member without weight has no say in anything."""
+        return self.weights
+
     def combine(self, piece: Piece, measured: None) -> Tensor:
         """Return the weighted mean."""
         del measured

@@ -106,7 +106,7 @@ class _Election(Measure):
         deltas = piece.deltas
         if self._thresholds is not None:
             for tau, least in zip(deltas, self._thresholds.least, strict=True):
-                tau.mul_(tau.abs() >= least)
+                tau.mul_(tau.abs().float() >= least)  # as it was counted
         return deltas
 
     def signs(self, trimmed: list[Tensor]) -> Tensor:
