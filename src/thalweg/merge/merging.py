@@ -61,7 +61,8 @@ def merge(
     Computed in float32, or in float64 if any tensor is. Tensors that are not floats must be the
     same in all models, or single numbers (batch-norm counters), of which the largest is taken.
     Batch-norm statistics are averaged, by a soup's weights or else plainly, whatever the merge;
-    they belong to none of the models, so recompute them (`thalweg.average.recalibrate_batch_norm`). Ties stay ties.
+    they belong to none of the models, so recompute them
+    (`thalweg.average.recalibrate_batch_norm`). Ties stay ties.
 
     Args:
         method: a merge, or its name with settings: ``"ties(density=0.3)"``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,9 +30,11 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"there is no file {path} with weights")
     try:
-        found = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about forms of pickles: read, or refused below
+            found = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except pickle.UnpicklingError:
         raise UsageError(
             f"{path} is a pickle of more than tensors, which can run any code when it is read, so "
