@@ -4,12 +4,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_flag, check_whole
 from thalweg.core.errors import UsageError
-from thalweg.core.seeds import generator
+from thalweg.core.seeds import derive_seed
 from thalweg.merge.method import Around, Measure, Merge, Piece, each_model, spread
 
 BLOCK = 1 << 16
@@ -87,9 +88,8 @@ class DARE(Around):
             if drop == 0:  # to the bit
                 models.append(piece.models[place])
                 continue
-            delta.mul_(self._kept(piece, place, drop).reshape(delta.shape).to(delta.device))
-            if self.rescale:
-                delta.div_(1 - drop)
+            factor = 1 / (1 - drop) if self.rescale else 1.0
+            delta.mul_(self._kept(piece, place, drop).to(delta).mul_(factor).reshape(delta.shape))
             models.append(delta.add_(piece.base))
         return replace(piece, models=tuple(models))
 
@@ -97,9 +97,11 @@ class DARE(Around):
         count = piece.models[0].numel()
         draws = []
         for start in range(piece.start, piece.start + count, BLOCK):
-            random = generator(self.seed, "dare", place, piece.name, start // BLOCK)
-            draws.append(torch.rand(min(BLOCK, piece.start + count - start), generator=random))
-        return torch.cat(draws) >= drop
+            seed = derive_seed(self.seed, "dare", place, piece.name, start // BLOCK)
+            random = np.random.Generator(np.random.SFC64(seed))
+            size = min(BLOCK, piece.start + count - start)
+            draws.append(random.random(size, dtype=np.float32) >= np.float32(drop))
+        return torch.from_numpy(np.concatenate(draws))
 
 
 @dataclass

@@ -1,12 +1,15 @@
 """The n-th largest magnitude of vectors that are read in pieces, exactly."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _BITS = 16
+_ORDER = slice(None, None, 1 if sys.byteorder == "little" else -1)
 
 
 class Thresholds:
@@ -42,11 +45,9 @@ class Thresholds:
         if turn == 0:
             self._size += vectors[0].numel()
         for i, vector in enumerate(vectors):
-            bits = vector.detach().abs().float().flatten().cpu().view(torch.int32).numpy()
-            if turn == 0:
-                bits = bits >> _BITS
-            else:
-                bits = bits[bits >> _BITS == self._known[i]] & (1 << _BITS) - 1
+            magnitudes = vector.detach().abs().float().flatten().cpu().numpy()
+            low, high = magnitudes.view(np.uint32).view(np.uint16).reshape(-1, 2).T[_ORDER]
+            bits = high if turn == 0 else low[high == self._known[i]]
             self._counters[i] += np.bincount(bits, minlength=1 << _BITS)
 
     def end(self, turn: int) -> None:
@@ -66,3 +67,12 @@ class Thresholds:
                 bits = np.array([self._known[i] << _BITS | value], dtype=np.int32)
                 self.least[i] = float(bits.view(np.float32)[0])
         self._counters[:] = 0
+
+
+def kept(vector: Tensor, least: float) -> Tensor:
+    """Return the vector with 0 for all entries below a magnitude, compared as they were counted."""
+    if vector.dtype != torch.float32:
+        return vector * (vector.abs().float() >= least)
+    # One kernel, which keeps what is larger than its number.
+    below = float(np.nextafter(np.float32(least), np.float32(-np.inf)))
+    return functional.hardshrink(vector, below)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from thalweg.core.checks import check_choice, check_flag, check_number
 from thalweg.merge.method import Measure, Merge, Piece, check_weights, each_model, spread
-from thalweg.merge.thresholds import Thresholds
+from thalweg.merge.thresholds import Thresholds, kept
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,17 @@ class TIES(Merge):
         """Return the base plus the elected mean."""
         assert piece.base is not None
         trimmed = measured.trimmed(piece)
-        elected = measured.signs(trimmed)
-        elected[elected == 0] = measured.majority
+        # Halves decide what is 0 and change nothing else.
+        elected = measured.signs(trimmed).add_(0.5 * measured.majority).sign_()
         total = torch.zeros_like(piece.base)
         taken = torch.zeros_like(piece.base)
         for tau, weight in zip(trimmed, measured.weights, strict=True):
-            agrees = tau * elected > 0
-            total.add_(tau.mul_(agrees), alpha=weight)
-            taken.add_(agrees, alpha=weight)
+            agreeing = tau.mul_(elected).clamp_(min=0)
+            total.add_(agreeing, alpha=weight)
+            taken.add_(agreeing.sign_(), alpha=weight)
         if self.normalise:
-            total.div_(taken.masked_fill_(taken == 0, 1))
-        return total.mul_(self.scale).add_(piece.base)
+            total.div_(taken.clamp_(min=torch.finfo(taken.dtype).tiny))
+        return total.mul_(elected).mul_(self.scale).add_(piece.base)
 
 
 class _Election(Measure):
@@ -105,8 +105,9 @@ class _Election(Measure):
         """Return the task vectors with all entries below their thresholds set to 0."""
         deltas = piece.deltas
         if self._thresholds is not None:
-            for tau, least in zip(deltas, self._thresholds.least, strict=True):
-                tau.mul_(tau.abs().float() >= least)  # as it was counted
+            return [
+                kept(tau, least) for tau, least in zip(deltas, self._thresholds.least, strict=True)
+            ]
         return deltas
 
     def signs(self, trimmed: list[Tensor]) -> Tensor:
