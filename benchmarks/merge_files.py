@@ -160,7 +160,8 @@ def run(command):
     """Run a process; return seconds, its peak memory in MB, and what it printed as JSON."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     text = process.stdout.read().decode()
     errors = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)
@@ -199,6 +200,7 @@ def main():
         f"each checkpoint {size / 1e9:.2f} GB, largest tensor {largest / 1e6:.0f} MB; memory's "
         f"limit 3 tensors + 300 MB = {3 * largest / 2**20 + 300:.0f} MB"
     )
+    shutil.rmtree(folder / "out", ignore_errors=True)  # of an interrupted run
     methods = arguments.method or METHODS
     times = {}
     memory = {}

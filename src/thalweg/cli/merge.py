@@ -68,6 +68,7 @@ def merge(
     """
     from thalweg.core.errors import UsageError
     from thalweg.merge import merge_files, named, read_recipe
+    from thalweg.merge.files.output import check_output
     from thalweg.race.merge_evidence import evidence_on
 
     given = list(words or ())
@@ -90,6 +91,7 @@ def merge(
         asked["dtype"] = _dtype(dtype)
     on: dict[str, Any] = {}
     if workload is not None:
+        check_output(out, [Path(path) for path in models], 0)
         found = evidence_on(
             workload, method, models, base, samples=samples, device=device, seed=seed
         )

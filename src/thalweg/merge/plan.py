@@ -182,6 +182,11 @@ def make_plan(
     )
 
 
+def has(source: Source, name: str) -> bool:
+    """Return whether a source holds a tensor, or one that is tied to it."""
+    return name in source.entries or name in source.implied
+
+
 def resolve(source: Source, name: str) -> str:
     """Return the name under which a source holds a tensor."""
     if name in source.entries:
@@ -197,7 +202,7 @@ def _names(sources: Sequence[Source], models: int, keys: Keys) -> tuple[list[str
     kept: list[str] = []
     extra = [n for s in sources[models:] for n in s.entries if n not in ordered]
     for name in ordered:
-        lacking = [s for s in sources if name not in s.entries and name not in s.implied]
+        lacking = [s for s in sources if not has(s, name)]
         if any(name not in s.entries and name in s.implied for s in sources):
             implied.add(name)
         if lacking and keys == "same":

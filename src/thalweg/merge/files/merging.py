@@ -20,7 +20,7 @@ from thalweg.merge.files.checkpoint import load_weights, open_checkpoint
 from thalweg.merge.files.output import Output, check_output, split
 from thalweg.merge.merging import Held, chosen
 from thalweg.merge.method import Evidence, Merge, Score, Weights
-from thalweg.merge.plan import Entry, Job, Keys, Plan, Source, make_plan, resolve
+from thalweg.merge.plan import Entry, Job, Keys, Plan, Source, has, make_plan, resolve
 
 if TYPE_CHECKING:
     from thalweg.landscape import Objective
@@ -232,12 +232,21 @@ def _settings(method: Merge) -> dict[str, Any]:
 
 
 def _notes(plan: Plan, folder: Path | None) -> Iterable[str]:
-    partly = [job.name for job in plan.jobs if len(job.models) < len(plan.models)]
+    everyone = len(plan.models)
+    partly = [job.name for job in plan.jobs if len(job.models) < everyone]
     if partly:
         yield (
             f"{len(partly)} tensors are not in all models, such as {partly[0]}; the mean over "
             "those that have them is kept"
         )
+    if plan.base is not None:
+        new = [
+            job.name
+            for job in plan.jobs
+            if job.how == "mean" and len(job.models) == everyone and not has(plan.base, job.name)
+        ]
+        if new:
+            yield f"{len(new)} tensors are not in the base, such as {new[0]}; their mean is kept"
     if any(job.name.endswith("running_mean") for job in plan.jobs):
         yield "batch-norm statistics are means; recompute them on training data"
     mixed = [job for job in plan.jobs if len(_dtypes(plan, job)) > 1]
