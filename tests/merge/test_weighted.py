@@ -224,6 +224,16 @@ def test_statistics_are_what_their_definitions_say():
         fisher_diagonal(objective, {"x": torch.zeros(1)})
 
 
+def test_a_fisher_of_certain_predictions_is_not_negative():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 10)
+    with torch.no_grad():
+        model.weight.mul_(12)
+    x = torch.randn(300, 4)
+    objective = Objective(model, cross_entropy, [(x, torch.arange(300) % 10)])
+    assert min(f.min().item() for f in fisher_diagonal(objective).values()) >= 0
+
+
 def test_statistics_of_models_merge_them():
     models = [net().state_dict(), {n: x + 0.1 for n, x in net().state_dict().items()}]
     x = torch.randn(9, 4, dtype=F64)

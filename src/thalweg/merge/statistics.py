@@ -30,6 +30,8 @@ def fisher_diagonal(
     module = objective.module
     with _at(module, weights):
         flat = gauss_newton_diagonal(objective, draws=draws, likelihood="categorical", seed=seed)
+    # Roundings of near-certain predictions leave entries just below 0.
+    flat = flat.clamp(min=0)
     found, start = {}, 0
     for name, p in module.named_parameters():
         if p.requires_grad:
