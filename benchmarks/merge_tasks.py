@@ -101,10 +101,9 @@ def one_seed(seed):
         for place, task in enumerate(tasks)
     ]
 
-    own = [
-        batches(task(images[HELD_OUT : HELD_OUT + 512]), labels[HELD_OUT:][:512]) for task in tasks
-    ]
-    plain = batches(images[HELD_OUT : HELD_OUT + 512], labels[HELD_OUT:][:512])
+    some, their = images[HELD_OUT:][:KNOWN], labels[HELD_OUT:][:KNOWN]
+    own = [batches(task(some), their) for task in tasks]
+    plain = batches(some, their)
     fishers, grams = [], []
     for weights, data in zip((*models, base), (*own, plain), strict=True):
         model = network()
