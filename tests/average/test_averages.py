@@ -422,11 +422,12 @@ def test_averages_are_registered():
     assert ema.factory() == EMA()
     assert next(iter(ema.parameters)) == "decay"
     assert 0.9 <= ema.space["decay"].at(0.0) < ema.space["decay"].at(0.999) <= 0.999
-    assert swa.parameters == {"start": 0.75, "every": 1}
+    storage = {"device": None, "precision": None}
+    assert swa.parameters == {"start": 0.75, "every": 1, "cycles": None, **storage}
     assert swa.space == {}
     polynomial = get("polynomial-decay", "average")
     assert polynomial.factory() == PolynomialDecay()
-    assert polynomial.parameters == {"gamma": 8.0, "every": 1}
+    assert polynomial.parameters == {"gamma": 8.0, "every": 1, **storage}
 
 
 def test_settings_are_values():

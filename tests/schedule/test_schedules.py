@@ -4,9 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thalweg.core.cycles import Cycles
 from thalweg.core.errors import UsageError
 from thalweg.core.registry import get
-from thalweg.schedule import Chain, Constant, Cooldown, Cosine, Linear, Warmup
+from thalweg.schedule import (
+    Chain,
+    Constant,
+    Cooldown,
+    Cosine,
+    Linear,
+    SWAConstant,
+    SWACyclical,
+    Triangular,
+    Warmup,
+)
 
 unit = st.floats(0, 1)
 mains = st.one_of(
@@ -15,13 +26,22 @@ mains = st.one_of(
     st.builds(Cosine, unit),
     st.builds(Cooldown, unit, st.sampled_from(["1-sqrt", "linear", "square", "cosine"]), unit),
 )
+some = st.floats(0.01, 1)
+cycles = st.integers(1, 9)
+averaged = st.one_of(
+    st.builds(SWAConstant, some, unit),
+    st.builds(SWACyclical, some, cycles, unit, unit),
+    st.builds(Triangular, some, cycles, unit, unit),
+)
 warmups = st.builds(Warmup, st.floats(0, 1, exclude_max=True), unit)
 runs = st.integers(1, 3000).flatmap(
     lambda steps: st.tuples(st.integers(0, steps + 5), st.just(steps))
 )
 
 
-@given(st.one_of(mains, warmups, st.builds(Chain, warmups, mains)), runs)
+@given(
+    st.one_of(mains, averaged, warmups, st.builds(Chain, warmups, st.one_of(mains, averaged))), runs
+)
 def test_every_factor_is_in_the_unit_interval(schedule, run):
     assert 0 <= schedule.factor(*run) <= 1
 
@@ -125,6 +145,10 @@ def test_decay_coefficients_of_adamw_add_up():
         lambda: Warmup(0.1, initial=2),
         lambda: Chain(Linear(), Linear()),
         lambda: Chain(Warmup(), 0.1),
+        lambda: SWAConstant(0.0),
+        lambda: SWAConstant(rate=2),
+        lambda: SWACyclical(cycles=0),
+        lambda: Triangular(high=-1),
         lambda: Linear().factor(-1, 10),
         lambda: Linear().factor(0, 0),
         lambda: Linear().factor(0.5, 10),
@@ -135,12 +159,48 @@ def test_impossible_values_are_refused(make):
         make()
 
 
+def test_the_constant_of_averaging_is_the_schedule_of_its_authors():
+    schedule = SWAConstant(0.8, 0.25)
+    found = [schedule.factor(step, 100) for step in (0, 40, 56, 72, 80, 99)]
+    assert found == pytest.approx([1, 1, 1 - 0.75 * 0.5, 0.25, 0.25, 0.25])
+
+
+def test_cycles_of_averaging_fall_to_their_lowest_at_their_last_update():
+    schedule = SWACyclical(0.6, 4, high=0.5, low=0.1)
+    # alpha(i) = (1 - i/10) high + (i/10) low
+    expected = [0.5 - 0.04 * i for i in range(1, 11)] * 4
+    assert [schedule.factor(step, 100) for step in range(60, 100)] == pytest.approx(expected)
+    lowest = [step for step in range(100) if schedule.factor(step, 100) == pytest.approx(0.1)]
+    assert lowest == [step for step in range(100) if Cycles(0.6, 4).ends(step, 100)]
+
+
+def test_triangular_cycles_are_lowest_in_their_middle_and_continuous():
+    schedule = Triangular(0.6, 4, high=0.5, low=0.1)
+    found = [schedule.factor(step, 100) for step in range(60, 101)]
+    half = [0.5, 0.42, 0.34, 0.26, 0.18]
+    assert found == pytest.approx([*half, 0.1, *half[:0:-1]] * 4 + [0.5])
+    lowest = [step for step in range(100) if schedule.factor(step, 100) == pytest.approx(0.1)]
+    assert lowest == [step for step in range(100) if Cycles(0.6, 4).is_middle(step, 100)]
+
+
 def test_schedules_are_values():
     assert Cooldown(0.2) == Cooldown()
     assert len({Linear(), Linear(0.0), Cosine()}) == 2
 
 
-@pytest.mark.parametrize("slug", ["constant", "warmup", "linear", "cosine", "cooldown"])
+@pytest.mark.parametrize(
+    "slug",
+    [
+        "constant",
+        "warmup",
+        "linear",
+        "cosine",
+        "cooldown",
+        "swa-constant",
+        "swa-cyclical",
+        "triangular",
+    ],
+)
 def test_schedules_are_registered_and_have_nothing_to_tune(slug):
     part = get(slug, "schedule")
     assert part.factory().factor(0, 10) > 0

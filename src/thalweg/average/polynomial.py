@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from torch import nn
 
-from thalweg.average.running import RunningAverage
+from thalweg.average.running import WeightedAverage
+from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
 
 
 @dataclass(frozen=True)
-class PolynomialDecay:
+class PolynomialDecay(Average):
     r"""A mean of the weights along the run in which later points weigh more, by a power of time.
 
     The :math:`t`-th point (from 1) is taken in by
@@ -27,6 +28,8 @@ class PolynomialDecay:
     Args:
         gamma: :math:`\gamma \ge 0`.
         every: updates between two points of the average, at least 1.
+        device: see `Average`.
+        precision: see `Average`.
 
     Raises:
         UsageError: an impossible value.
@@ -36,25 +39,22 @@ class PolynomialDecay:
     every: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number("polynomial-decay: gamma", self.gamma, "[0, inf)")
         check_whole("polynomial-decay: every", self.every, least=1)
 
-    def attach(self, model: nn.Module) -> RunningAverage:
+    def attach(self, model: nn.Module) -> WeightedAverage:
         """Return a running average that has no point yet."""
         return _PolynomialAverage(self, model)
 
 
-class _PolynomialAverage(RunningAverage):
+class _PolynomialAverage(WeightedAverage):
     needs_recalibration: ClassVar[bool] = False
     averages_buffers: ClassVar[bool] = True
 
-    def __init__(self, settings: PolynomialDecay, model: nn.Module) -> None:
-        super().__init__(model)
-        self._settings = settings
-
     def _weight(self, step: int, steps: int) -> float | None:
         del steps
-        if (step + 1) % self._settings.every:
+        if (step + 1) % self.settings.every:
             return None
-        gamma = self._settings.gamma
+        gamma = self.settings.gamma
         return (1 + gamma) / (self.count + 1 + gamma)

@@ -1,33 +1,50 @@
-"""A running average of a model's weights: kept beside it, swapped in, restored, saved."""
+"""Averages of a model's weights along a run: kept beside it, swapped in, restored, saved."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
+from thalweg.average.kept import (
+    Followed,
+    Keeping,
+    Point,
+    blend,
+    check_match,
+    put,
+    tensors_of,
+)
+from thalweg.average.settings import Average
 from thalweg.core.checks import check_whole
 from thalweg.core.errors import UsageError
-from thalweg.engine.distributed import like, local
-
-_LOW_PRECISION = (torch.bfloat16, torch.float16)
+from thalweg.engine.distributed import local
 
 
 class RunningAverage(ABC):
-    """The average so far of the weights that a model has passed through.
+    """What has been gathered so far of the weights that a model has passed through.
+
+    A training loop calls `update` after every update of the optimiser, evaluates the model inside
+    `applied`, and, while `monitors` is true, tells `evaluated` the validation loss of the training
+    weights after every evaluation. That is all: averages that change the training do it in
+    `update`, where they may write into the model's weights.
 
     Weights of 16 bits are averaged in float32, where a step of a thousandth does not vanish.
     Sharded weights (DTensor) stay sharded.
 
     Attributes:
+        settings: of the average.
         count: points averaged so far.
         needs_recalibration: whether batch-norm statistics belong to other weights once the
             average is in place; recompute them with `recalibrate_batch_norm`.
+        averages_buffers: whether floating-point buffers (batch-norm statistics) are averaged as
+            weights are, and others copied.
+        writes_back: whether `update` may change the model's weights.
 
     Args:
+        settings: of the average.
         model: the model to follow; its weights are read at every update.
 
     Raises:
@@ -36,25 +53,21 @@ class RunningAverage(ABC):
 
     needs_recalibration: ClassVar[bool]
     averages_buffers: ClassVar[bool]
+    writes_back: ClassVar[bool] = False
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, settings: Average, model: nn.Module) -> None:
+        self.settings: Any = settings
         self.count = 0
-        followed = self._followed(model)
-        for name, x in followed.items():
-            if is_lazy(x):
-                raise UsageError(
-                    f'"{name}" has no shape yet, so it cannot be averaged; run one batch through '
-                    "the model first"
-                )
-        self._average = {
-            name: x.detach().to(torch.float32) if x.dtype in _LOW_PRECISION else x.detach().clone()
-            for name, x in followed.items()
-        }
+        self._followed = Followed(model, self.averages_buffers)
+        self._keeping = Keeping(settings.device, settings.precision)
+        # All state is in these two, so that what saves them saves any average.
+        self._points: dict[str, Point] = {}
+        self._numbers: dict[str, list[float]] = {}
 
-    @abstractmethod
-    def _weight(self, step: int, steps: int) -> float | None:
-        """Return the weight of the model's point after this step, or None to pass it by."""
+    @property
+    def monitors(self) -> bool:
+        """Whether the average goes by the validation loss of the training weights."""
+        return False
 
     @torch.no_grad()
     def update(self, step: int, steps: int) -> None:
@@ -69,21 +82,37 @@ class RunningAverage(ABC):
         """
         check_whole("average: steps", steps, least=1)
         check_whole("average: step", step, least=0)
-        weight = self._weight(step, steps)
-        if weight is None:
-            return
-        followed = self._matched(self._model)
-        averages, points = [], []
-        for name, average in self._average.items():
-            average, point = local(average), local(followed[name])
-            if weight == 1 or not _is_averaged(average):
-                average.copy_(point)
-            else:
-                averages.append(average)
-                points.append(point if point.dtype == average.dtype else point.to(average.dtype))
-        if averages:
-            torch._foreach_lerp_(averages, points, weight)
-        self.count += 1
+        self._update(step, steps)
+
+    @abstractmethod
+    def _update(self, step: int, steps: int) -> None:
+        """Take in the model's weights."""
+
+    def evaluated(self, loss: float) -> None:
+        """Hear the validation loss of the model's training weights.
+
+        Args:
+            loss: the lower, the better.
+
+        Raises:
+            UsageError: it is no number.
+        """
+        del loss
+
+    @abstractmethod
+    def _current(self) -> Point | None:
+        """Return the average by name, or None where the model's own weights stand for it."""
+
+    def members(self) -> Iterator[Point] | None:
+        """Return the points whose predictions are averaged instead, if the average is of those."""
+        return None
+
+    def weights(self) -> Point:
+        """Return a copy of the average by name; before the first point the model's weights."""
+        found = self._current() if self.count else None
+        if found is None:
+            found = dict(zip(self._followed.names, self._followed.now(), strict=True))
+        return {name: x.detach().clone() for name, x in found.items()}
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -99,24 +128,26 @@ class RunningAverage(ABC):
         Raises:
             UsageError: the model has other parameters; it is unchanged.
         """
-        followed = self._matched(model)
-        touched = {**followed, **_buffers(model)}
-        saved = {name: x.detach().clone() for name, x in touched.items()}
+        followed = tensors_of(model, self.averages_buffers)
+        ours = dict(zip(self._followed.names, self._followed.tensors, strict=True))
+        check_match("the model", followed, ours)
+        saved = {name: x.detach().clone() for name, x in tensors_of(model, True).items()}
         try:
-            if self.count:
-                with torch.no_grad():
-                    for name, x in followed.items():
-                        local(x).copy_(local(self._average[name]))
+            average = self._current() if self.count else None
+            if average is not None:
+                put(average, followed)
             yield model
         finally:
-            with torch.no_grad():
-                for name, x in {**self._followed(model), **_buffers(model)}.items():
-                    local(x).copy_(local(saved[name]))
+            put(saved, tensors_of(model, True))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the average and its count as plain tensors by name; not copies."""
-        averages = {f"average.{name}": x for name, x in self._average.items()}
-        return {"count": torch.tensor(self.count), **averages}
+        """Return all that the average goes on from, as plain tensors by name; not copies."""
+        state = {"count": torch.tensor(self.count)}
+        for name, values in self._numbers.items():
+            state[name] = torch.tensor(values, dtype=torch.float64)
+        for kind, point in self._points.items():
+            state.update({f"{kind}.{name}": x for name, x in point.items()})
+        return state
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
@@ -127,60 +158,87 @@ class RunningAverage(ABC):
         """
         if "count" not in state_dict:
             raise UsageError('this is no state of an average: it has no "count"')
-        saved = {key.removeprefix("average."): x for key, x in state_dict.items() if key != "count"}
-        _check_match("the saved average", saved, "the model", self._average)
-        for name, x in self._average.items():
-            local(x).copy_(local(like(saved[name], x)))
+        ours = dict(zip(self._followed.names, self._followed.now(), strict=True))
+        points: dict[str, Point] = {}
+        numbers: dict[str, list[float]] = {}
+        for key, x in state_dict.items():
+            kind, dot, name = key.partition(".")
+            if dot:
+                points.setdefault(kind, {})[name] = x
+            elif key != "count":
+                numbers[key] = x.tolist()
+        for kind in {**self._points, **points}:
+            if "-" in kind and kind not in points:
+                continue  # one of a row of points, of which there may be fewer
+            check_match("the saved average", points.get(kind, {}), ours)
+        missing = [name for name in self._numbers if name not in numbers]
+        if missing:
+            raise UsageError(f'this is the state of another average: it has no "{missing[0]}"')
+        self._points = {
+            kind: {name: self._keeping.copy(point[name], ours[name]) for name in ours}
+            for kind, point in points.items()
+        }
+        self._numbers = numbers
         self.count = int(state_dict["count"])
 
-    def _followed(self, model: nn.Module) -> dict[str, Tensor]:
-        followed: dict[str, Tensor] = {_plain(name): p for name, p in model.named_parameters()}
-        if self.averages_buffers:
-            followed.update(_buffers(model))
-        return followed
+    def _now(self) -> Point:
+        """Return the model's tensors; not copies."""
+        return dict(zip(self._followed.names, self._followed.now(), strict=True))
 
-    def _matched(self, model: nn.Module) -> dict[str, Tensor]:
-        followed = self._followed(model)
-        _check_match("the model", followed, "the average", self._average)
-        return followed
+    def _snapshot(self) -> Point:
+        """Return a copy of the model's tensors to keep."""
+        tensors = self._followed.now()
+        return {
+            name: self._keeping.copy(x)
+            for name, x in zip(self._followed.names, tensors, strict=True)
+        }
 
+    def _blend(self, kind: str, weight: float, salt: int | None = None) -> None:
+        """Move a kept point towards the model's weights by a share of the way."""
+        salt = self.count if salt is None else salt
+        blend(list(self._points[kind].values()), self._followed.now(), weight, salt)
 
-def _buffers(model: nn.Module) -> dict[str, Tensor]:
-    return {_plain(name): x for name, x in model.named_buffers()}
+    def _write(self, point: Point) -> None:
+        """Write a point into the model."""
+        put(point, self._now())
 
-
-def _plain(name: str) -> str:
-    # torch.compile wraps modules; an average outlives the choice to compile.
-    return name.replace("_orig_mod.", "")
-
-
-def _is_averaged(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
-
-
-def _check_match(
-    this: str, found: dict[str, Tensor], that: str, expected: dict[str, Tensor]
-) -> None:
-    if found.keys() != expected.keys():
-        missing = [name for name in expected if name not in found]
-        extra = [name for name in found if name not in expected]
-        raise UsageError(
-            f"{this} does not match {that}: "
-            + " and ".join(
-                f"{verb} {_some(names)}"
-                for verb, names in (("it lacks", missing), ("it has besides", extra))
-                if names
-            )
-            + "; use the model that the average was made for"
-        )
-    for name, x in expected.items():
-        if found[name].shape != x.shape:
-            raise UsageError(
-                f'{this} does not match {that}: "{name}" has shape {tuple(found[name].shape)} '
-                f"where {tuple(x.shape)} is expected"
-            )
+    def _row(self, kind: str) -> list[str]:
+        """Return the names ``kind-i`` of a row of points, in order of i."""
+        found = (name.rpartition("-") for name in self._points)
+        return [f"{kind}-{i}" for i in sorted(int(i) for k, _, i in found if k == kind)]
 
 
-def _some(names: list[str]) -> str:
-    listed = ", ".join(f'"{name}"' for name in names[:3])
-    return listed + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+class WeightedAverage(RunningAverage):
+    """A mean of the weights in which each new point has a given weight.
+
+    Args:
+        settings: of the average.
+        model: the model to follow.
+    """
+
+    def __init__(self, settings: Average, model: nn.Module) -> None:
+        super().__init__(settings, model)
+        self._points["average"] = self._snapshot()
+
+    @abstractmethod
+    def _weight(self, step: int, steps: int) -> float | None:
+        """Return the weight of the model's point after this step, or None to pass it by."""
+
+    def _update(self, step: int, steps: int) -> None:
+        weight = self._weight(step, steps)
+        if weight is not None:
+            self._blend("average", weight)
+            self.count += 1
+
+    def _current(self) -> Point | None:
+        return self._points["average"]
+
+
+def distance(one: Point, other: Point, names: list[str]) -> float:
+    """Return the Euclidean distance of two points over the tensors named; NaN if either has one."""
+    parts = []
+    for name in names:
+        x, y = local(one[name]), local(other[name])
+        difference = x.to(y.device, torch.promote_types(x.dtype, y.dtype)) - y
+        parts.append(torch.linalg.vector_norm(difference.to(torch.float32)).cpu())
+    return float(torch.linalg.vector_norm(torch.stack(parts)))

@@ -1,17 +1,19 @@
 """Stochastic weight averaging."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
-from thalweg.average.running import RunningAverage
+from thalweg.average.running import WeightedAverage
+from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
+from thalweg.core.cycles import Cycles, first_of
+from thalweg.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class SWA:
+class SWA(Average):
     r"""The uniform mean of the weights over the last part of the run.
 
     From update :math:`t_0 = \max(1, \lceil start \cdot T \rceil)` on, every ``every``-th update
@@ -19,12 +21,16 @@ class SWA:
     is evaluated as it is. Batch-norm statistics belong to none of the averaged points and have to
     be recomputed for the mean (`recalibrate_batch_norm`). Izmailov et al., "Averaging Weights
     Leads to Wider Optima and Better Generalization", UAI 2018, arXiv:1803.05407, who keep the
-    learning rate constant or cyclical over that part; a schedule that decays to zero leaves
-    little to average.
+    learning rate constant or cyclical over that part (`SWAConstant`, `SWACyclical`); a schedule
+    that decays to zero leaves little to average.
 
     Args:
         start: where averaging starts, as a share of the run in [0, 1].
         every: updates between two points, at least 1.
+        cycles: in place of ``every``: the rest of the run is cut into so many cycles, and a point
+            is added at the start and at the end of each, where `SWACyclical` is lowest.
+        device: see `Average`.
+        precision: see `Average`.
 
     Raises:
         UsageError: an impossible value.
@@ -32,29 +38,38 @@ class SWA:
 
     start: float = 0.75
     every: int = 1
+    cycles: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number("swa: start", self.start, "[0, 1]")
         check_whole("swa: every", self.every, least=1)
+        if self.cycles is not None:
+            check_whole("swa: cycles", self.cycles, least=1)
+            if self.every != 1:
+                raise UsageError(
+                    f"swa: points are added by cycles or by every, not by both; found cycles = "
+                    f"{self.cycles} and every = {self.every}"
+                )
 
     def collects(self, step: int, steps: int) -> bool:
         """Return whether the point after a step, counted from 0, is averaged."""
-        first = max(1, math.ceil(self.start * steps - 1e-9))
+        first = first_of(self.start, steps)
         past = step + 1 - first
+        if self.cycles is not None:
+            return past == 0 or Cycles(self.start, self.cycles).ends(step, steps)
         return past >= 0 and past % self.every == 0
 
-    def attach(self, model: nn.Module) -> RunningAverage:
+    def attach(self, model: nn.Module) -> WeightedAverage:
         """Return a running average that has no point yet."""
-        return _UniformAverage(self, model)
+        return UniformAverage(self, model)
 
 
-class _UniformAverage(RunningAverage):
+class UniformAverage(WeightedAverage):
+    """The running average of `SWA`."""
+
     needs_recalibration: ClassVar[bool] = True
     averages_buffers: ClassVar[bool] = False
 
-    def __init__(self, settings: SWA, model: nn.Module) -> None:
-        super().__init__(model)
-        self._settings = settings
-
     def _weight(self, step: int, steps: int) -> float | None:
-        return 1 / (self.count + 1) if self._settings.collects(step, steps) else None
+        return 1 / (self.count + 1) if self.settings.collects(step, steps) else None

@@ -6,6 +6,7 @@ A schedule maps a step (from 0) of a run of so many steps to a factor of the pea
 
 from thalweg.core.registry import Part, register
 from thalweg.schedule.base import Schedule
+from thalweg.schedule.cycles import SWAConstant, SWACyclical, Triangular
 from thalweg.schedule.driver import LearningRate
 from thalweg.schedule.shapes import Constant, Cooldown, Cosine, Linear
 from thalweg.schedule.warmup import Chain, Warmup
@@ -17,7 +18,10 @@ __all__ = [
     "Cosine",
     "LearningRate",
     "Linear",
+    "SWAConstant",
+    "SWACyclical",
     "Schedule",
+    "Triangular",
     "Warmup",
 ]
 
@@ -46,6 +50,27 @@ for _part in (
         "Constant with cooldown",
         "Hägele et al., 2024, arXiv:2405.18392",
         Cooldown,
+    ),
+    Part(
+        "swa-constant",
+        "schedule",
+        "Constant for averaging",
+        "Izmailov et al., 2018, arXiv:1803.05407",
+        SWAConstant,
+    ),
+    Part(
+        "swa-cyclical",
+        "schedule",
+        "Cyclical for averaging",
+        "Izmailov et al., 2018, arXiv:1803.05407",
+        SWACyclical,
+    ),
+    Part(
+        "triangular",
+        "schedule",
+        "Triangular cycles",
+        "Garipov et al., 2018, arXiv:1802.10026",
+        Triangular,
     ),
 ):
     register(_part)

@@ -1,0 +1,102 @@
+"""Aggressive stochastic weight averaging, and its norm-filtered form."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from thalweg.average.kept import tensors_of
+from thalweg.average.running import WeightedAverage, distance
+from thalweg.average.settings import Average
+from thalweg.core.checks import check_whole
+
+
+@dataclass(frozen=True)
+class ASWA(Average):
+    r"""The mean of the weights after every update from the first on.
+
+    :math:`\bar w \leftarrow \bar w + (w - \bar w) / (n + 1)`, with the learning rate as it is: runs
+    of several seeds then agree more. Madhyastha & Jain, "On Model Stability as a Function of Random
+    Seed", CoNLL 2019, arXiv:1909.10447. The authors' code swaps model and average at the end of
+    each epoch and trains on from the average; here nothing is swapped. Float buffers (batch-norm
+    statistics) are averaged as weights are.
+
+    Args:
+        every: updates between two points, at least 1.
+        device: see `Average`.
+        precision: see `Average`.
+
+    Raises:
+        UsageError: an impossible value.
+    """
+
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("aswa: every", self.every, least=1)
+
+    def attach(self, model: nn.Module) -> WeightedAverage:
+        """Return a running average that has no point yet."""
+        return _AggressiveAverage(self, model)
+
+
+@dataclass(frozen=True)
+class NASWA(Average):
+    r"""The mean of those weights that stray further from it than the ones left out before them.
+
+    After every ``every``-th update, with :math:`d = \|w - \bar w\|` and m the mean of the list N
+    (0 while it is empty): if :math:`d > m`, w joins the mean and N becomes [d]; else, if
+    :math:`d > 0`, d joins N. The first point has its distance from the initial weights. Madhyastha
+    & Jain, "On Model Stability as a Function of Random Seed", CoNLL 2019, arXiv:1909.10447. The
+    distance is over all parameters, as in the paper; the authors' code takes two tensors of them,
+    before the update, and empties N every epoch. A distance that is NaN is taken in, so that the
+    average shows it. Each look costs about three passes over the weights.
+
+    Args:
+        every: updates between two looks, at least 1.
+        device: see `Average`.
+        precision: see `Average`.
+
+    Raises:
+        UsageError: an impossible value.
+    """
+
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("naswa: every", self.every, least=1)
+
+    def attach(self, model: nn.Module) -> WeightedAverage:
+        """Return a running average that has no point yet."""
+        return _FilteredAverage(self, model)
+
+
+class _AggressiveAverage(WeightedAverage):
+    needs_recalibration: ClassVar[bool] = False
+    averages_buffers: ClassVar[bool] = True
+
+    def _weight(self, step: int, steps: int) -> float | None:
+        del steps
+        return None if (step + 1) % self.settings.every else 1 / (self.count + 1)
+
+
+class _FilteredAverage(_AggressiveAverage):
+    def __init__(self, settings: NASWA, model: nn.Module) -> None:
+        super().__init__(settings, model)
+        self._numbers["passed"] = [0.0, 0.0]  # sum and number of the distances in N
+        self._parameters = list(tensors_of(model, buffers=False))
+
+    def _weight(self, step: int, steps: int) -> float | None:
+        weight = super()._weight(step, steps)
+        if weight is None:
+            return None
+        d = distance(self._now(), self._points["average"], self._parameters)
+        total, passed = self._numbers["passed"]
+        if d <= (total / passed if passed else 0.0):
+            if d > 0:
+                self._numbers["passed"] = [total + d, passed + 1]
+            return None
+        self._numbers["passed"] = [d, 1.0]
+        return weight

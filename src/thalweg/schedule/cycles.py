@@ -1,0 +1,120 @@
+"""Schedules that leave something to average: high and constant, or up and down in cycles."""
+
+from dataclasses import dataclass
+
+from thalweg.core.checks import check_number, check_whole
+from thalweg.core.cycles import Cycles, first_of
+from thalweg.schedule.base import Schedule
+
+
+@dataclass(frozen=True)
+class SWAConstant(Schedule):
+    r"""Down to a rate that stays: 1 for half of the way to ``start``, ``rate`` from 0.9 of it on.
+
+    With :math:`s` the share of the way to update :math:`start \cdot T` that is done:
+    1 for :math:`s \le 0.5`, :math:`1 - (1 - r) (s - 0.5) / 0.4` up to 0.9, and r after that. The
+    schedule of the authors' code of Izmailov et al., "Averaging Weights Leads to Wider Optima and
+    Better Generalization", UAI 2018, arXiv:1803.05407, to go with `thalweg.average.SWA` or
+    `thalweg.average.SWAG` of the same ``start``.
+
+    Args:
+        start: where averaging starts, as a share of the run in (0, 1].
+        rate: r, the factor that stays, in [0, 1].
+
+    Raises:
+        UsageError: an impossible value.
+    """
+
+    start: float = 0.75
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number("swa-constant: start", self.start, "(0, 1]")
+        check_number("swa-constant: rate", self.rate, "[0, 1]")
+
+    def _at(self, step: int, steps: int) -> float:
+        return _descent(step / first_of(self.start, steps), self.rate)
+
+
+@dataclass(frozen=True)
+class SWACyclical(Schedule):
+    r"""Down as `SWAConstant`, then in cycles, each straight down from ``high`` to ``low``.
+
+    The i-th of c updates of a cycle has the factor :math:`(1 - i/c) high + (i/c) low`, so that the
+    last one, after which `thalweg.average.SWA` of the same ``start`` and ``cycles`` adds a point,
+    has ``low``. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better
+    Generalization", UAI 2018, arXiv:1803.05407.
+
+    Args:
+        start: where the cycles start, as a share of the run in (0, 1].
+        cycles: how many, at least 1.
+        high: the factor from which each cycle falls, in [0, 1].
+        low: the factor at its end, in [0, 1].
+
+    Raises:
+        UsageError: an impossible value.
+    """
+
+    start: float = 0.75
+    cycles: int = 5
+    high: float = 0.5
+    low: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check("swa-cyclical", self.start, self.cycles, self.high, self.low)
+
+    def _at(self, step: int, steps: int) -> float:
+        place = Cycles(self.start, self.cycles).place(min(step, steps - 1), steps)
+        if place is None:
+            return _descent(step / first_of(self.start, steps), self.high)
+        share = (place[0] + 1) / place[1]
+        return (1 - share) * self.high + share * self.low
+
+
+@dataclass(frozen=True)
+class Triangular(Schedule):
+    r"""Down as `SWAConstant`, then in cycles, each from ``high`` down to ``low`` and up again.
+
+    With t in [0, 1) the share of the cycle that is done: :math:`(1 - 2t) high + 2t low` in its
+    first half, :math:`(2t - 1) high + (2 - 2t) low` in its second. `thalweg.average.FGE` with this
+    ``start`` and ``cycles`` takes its members in the middle. Garipov et al., "Loss Surfaces, Mode
+    Connectivity, and Fast Ensembling of DNNs", NeurIPS 2018, arXiv:1802.10026.
+
+    Args:
+        start: where the cycles start, as a share of the run in (0, 1].
+        cycles: how many, at least 1.
+        high: the factor at the ends of a cycle, in [0, 1].
+        low: the factor in its middle, in [0, 1].
+
+    Raises:
+        UsageError: an impossible value.
+    """
+
+    start: float = 0.75
+    cycles: int = 5
+    high: float = 0.5
+    low: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check("triangular", self.start, self.cycles, self.high, self.low)
+
+    def _at(self, step: int, steps: int) -> float:
+        place = Cycles(self.start, self.cycles).place(step, steps)
+        if place is None:
+            return _descent(step / first_of(self.start, steps), self.high)
+        share = abs(1 - 2 * place[0] / place[1])
+        return share * self.high + (1 - share) * self.low
+
+
+def _check(name: str, start: float, cycles: int, high: float, low: float) -> None:
+    check_number(f"{name}: start", start, "(0, 1]")
+    check_whole(f"{name}: cycles", cycles, least=1)
+    check_number(f"{name}: high", high, "[0, 1]")
+    check_number(f"{name}: low", low, "[0, 1]")
+
+
+def _descent(done: float, to: float) -> float:
+    """Return 1 while up to half is done, ``to`` from 0.9 on, and straight down between."""
+    if done <= 0.5:
+        return 1.0
+    return to if done > 0.9 else 1 - (1 - to) * (done - 0.5) / 0.4
