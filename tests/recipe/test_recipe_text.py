@@ -167,7 +167,7 @@ def test_whole_numbers_and_decimal_ones_are_told_apart():
         ("sgd + ema(decoy=0.9)", 'ema has no "decoy". Did you mean "decay"', "decoy"),
         ("sgd + constant(1)", "constant takes 0 settings", "1"),
         ("sgd + constant(a=1)", "It takes no settings", "a"),
-        ("sgd + swa(0.5, 1, 2)", "swa takes 2 settings: start, every", "2"),
+        ("sgd + cosine(0.5, 2)", "cosine takes 1 settings: final", "2"),
         ("sgd + swa(0.5, start=0.5)", "swa got start twice", "start"),
         ("sgd + sam(model=1)", 'sam has no "model"', "model"),
         ("sgd + sam(p=0.5)", "sam: p must be a number in [1, inf], found 0.5", "0.5"),

@@ -7,6 +7,7 @@ One function does it::
     result = train.fit("digits", "sgd(lr=0.1, momentum=0.9) + cosine")
 """
 
+from thalweg.train.averages import FollowAverages
 from thalweg.train.dynamics import Dynamics, FollowDynamics
 from thalweg.train.events import Callback
 from thalweg.train.fit import fit
@@ -14,5 +15,14 @@ from thalweg.train.recording import RecordTrajectory
 from thalweg.train.result import Point, Result
 from thalweg.train.run import Run
 
-__all__ = ["Callback", "Dynamics", "FollowDynamics", "Point", "Result", "Run", "fit"]
-__all__ = ["Callback", "Point", "RecordTrajectory", "Result", "Run", "fit"]
+__all__ = [
+    "Callback",
+    "Dynamics",
+    "FollowAverages",
+    "FollowDynamics",
+    "Point",
+    "RecordTrajectory",
+    "Result",
+    "Run",
+    "fit",
+]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thalweg.average import Ensemble
 from thalweg.core.batch_norm import batch_norm_layers, recalibrate_batch_norm
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
@@ -18,6 +19,8 @@ from thalweg.workload.batch import sample_count
 from thalweg.workload.tally import Tally
 
 RECALIBRATION_SAMPLES = 1024
+OWN: Any = object()
+"""Stands for the run's own average."""
 
 
 class Evaluator:
@@ -25,8 +28,9 @@ class Evaluator:
 
     These are the optimiser's (``optimizer.eval()``, where it has that), then the average's, with
     batch-norm statistics recomputed on at least 1,024 training samples (fixed by the seed) if the
-    average or the optimiser says that they need it. Weights, buffers, training flags and random
-    streams are bit for bit as before afterwards.
+    average or the optimiser says that they need it. An average of predictions (one that has
+    ``members``) is evaluated as the ensemble of its members, each with such statistics of its own.
+    Weights, buffers, training flags and random streams are bit for bit as before afterwards.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Evaluator:
         self._optimizer = optimizer
         self._average = average
         self._settings = settings
+        self._ensemble: nn.Module | None = None
         self._has_batch_norm = bool(batch_norm_layers(model))
         seed = derive_seed(settings.seed, "recalibration")
         self._batches = Batches(
@@ -51,33 +56,51 @@ class Evaluator:
         )
 
     @contextlib.contextmanager
-    def weights(self) -> Iterator[nn.Module]:
-        """Put the evaluation weights in place and the model into evaluation mode."""
+    def weights(self, average: Any = OWN) -> Iterator[nn.Module]:
+        """Put the evaluation weights in place and the model into evaluation mode.
+
+        Args:
+            average: the average whose weights they are: the run's own unless given, or None.
+        """
+        average = self._average if average is OWN else average
         stream = GlobalStream(derive_seed(self._settings.seed, "evaluation"), self._settings.device)
         with stream, _kept(self._network), contextlib.ExitStack() as stack:
             if hasattr(self._optimizer, "eval") and hasattr(self._optimizer, "train"):
                 switch: Any = self._optimizer
                 switch.eval()
                 stack.callback(switch.train)
-            if self._average is not None:
-                stack.enter_context(self._average.applied(self._model))
             self._network.eval()
-            if self._needs_recalibration():
+            members = average.members() if hasattr(average, "members") else None
+            if members is not None:
+                ready = [self._calibrated(average, member) for member in members]
+                self._ensemble = Ensemble(self._model, ready, average.settings.output).eval()
+                stack.callback(self._evaluate_network)
+            if average is not None:
+                stack.enter_context(average.applied(self._model))
+            if self._needs_recalibration(average):
                 self._recalibrate()
             yield self._model
 
     @torch.no_grad()
     def metric(self) -> float:
         """Return the metric at the weights in place, over all validation samples in float64."""
-        workload, settings = self._workload, self._settings
-        tally = Tally(workload)
-        for batch in in_order(
-            workload.validation, workload.batch_size, settings.device, workload.collate
-        ):
-            with autocast(settings):
-                value = workload.metric(self._network, batch)
+        tally = Tally(self._workload)
+        for batch in self._validation():
+            with autocast(self._settings):
+                value = self._workload.metric(self._ensemble or self._network, batch)
             tally.add(value, sample_count(batch))
         return tally.result()
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Return the mean loss at the weights in place, over all validation samples."""
+        total, count = 0.0, 0
+        for batch in self._validation():
+            with autocast(self._settings):
+                value = self._workload.loss(self._network, batch)
+            total += float(value) * sample_count(batch)
+            count += sample_count(batch)
+        return total / count
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return copies of the weights and buffers in place, on the CPU."""
@@ -87,10 +110,29 @@ class Evaluator:
             if isinstance(value, Tensor)
         }
 
-    def _needs_recalibration(self) -> bool:
+    def _validation(self) -> Iterator[Any]:
+        workload = self._workload
+        yield from in_order(
+            workload.validation, workload.batch_size, self._settings.device, workload.collate
+        )
+
+    def _evaluate_network(self) -> None:
+        self._ensemble = None
+
+    @torch.no_grad()
+    def _calibrated(self, average: Any, member: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a member of an ensemble with batch-norm statistics of its own."""
+        if not (self._has_batch_norm and average.needs_recalibration):
+            return member
+        tensors = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        for name, value in member.items():
+            tensors[name].copy_(value)
+        self._recalibrate()
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    def _needs_recalibration(self, average: Any) -> bool:
         if not self._has_batch_norm:
             return False
-        average = self._average
         if average is not None and getattr(average, "count", 1):
             return average.needs_recalibration
         return needs(self._optimizer, "needs_recalibration")

@@ -1,7 +1,7 @@
 """Events of a training run, for progress displays, loggers and the like."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thalweg.train.result import Point, Result
 
@@ -16,7 +16,13 @@ class Callback:
     without changing the run, except in `on_step`, which is called inside the run's own random
     stream for the sake of speed: draw from a generator of your own there. An exception from a
     callback ends the run.
+
+    Attributes:
+        key: the name under which `state_dict` is kept in checkpoints, for callbacks that go on from
+            where they were; None for those that do not.
     """
+
+    key: str | None = None
 
     def on_start(self, run: "Run") -> None:
         """Listen to the start, before the first step (or the first after a checkpoint)."""
@@ -32,3 +38,10 @@ class Callback:
 
     def on_end(self, run: "Run", result: Result) -> None:
         """Listen to the end, whatever the status."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the callback goes on from: nested data and tensors."""
+        return {}
+
+    def load_state_dict(self, run: "Run", state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; called before `on_start`."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.train.algorithm import Parts
@@ -109,6 +110,18 @@ class Run:
         with self._evaluator.weights() as model:
             yield model
 
+    def validation_loss(self) -> float:
+        """Return the workload's loss at the training weights, over all validation samples."""
+        with self._evaluator.weights(None):
+            loss = self._evaluator.loss()
+        return loss if self._parallel is None else self._parallel.agreed(loss)
+
+    def metric_of(self, average: Any) -> float:
+        """Return the workload's metric at the weights of an average of this run's model."""
+        with self._evaluator.weights(average):
+            metric = self._evaluator.metric()
+        return metric if self._parallel is None else self._parallel.agreed(metric)
+
     def train(self) -> Status:
         """Run to the end, or to where the run diverges."""
         self._tell(lambda callback: callback.on_start(self))
@@ -193,6 +206,8 @@ class Run:
             return False
         last = step == settings.steps
         if last or step % settings.evaluate_every == 0:
+            if getattr(self._average, "monitors", False) and not self._told(self._average):
+                return False
             with self._evaluator.weights():
                 metric = self._evaluator.metric()
                 if self._parallel is not None:
@@ -206,6 +221,16 @@ class Run:
         if self._checkpoints is not None and (last or step % settings.checkpoint_every == 0):
             path = self._save(self._checkpoints)
             self._tell(lambda callback: callback.on_checkpoint(self, path))
+        return True
+
+    def _told(self, average: Any) -> bool:
+        """Tell an average the validation loss of the training weights; return whether it is one."""
+        loss = self.validation_loss()
+        if not math.isfinite(loss):
+            self._error = f"the validation loss was {loss} at step {self.step}"
+            self._add_point(self._loss_sum / self._loss_count, math.nan)
+            return False
+        average.evaluated(loss)
         return True
 
     def _save(self, checkpoints: Checkpoints) -> Path:
@@ -253,6 +278,7 @@ class Run:
             "loss": (self._loss_sum, self._loss_count),
             "peak_bytes": self._peak_bytes,
             "curve": [(p.step, p.seconds, p.train_loss, p.metric) for p in self.curve],
+            "callbacks": {c.key: c.state_dict() for c in self._callbacks if c.key is not None},
         }
 
     @torch.no_grad()
@@ -279,6 +305,16 @@ class Run:
         self._loss_sum, self._loss_count = state["loss"]
         self._peak_bytes = state["peak_bytes"]
         self.curve = [Point(*point) for point in state["curve"]]
+        saved = state.get("callbacks", {})
+        for callback in self._callbacks:
+            if callback.key is None:
+                continue
+            if callback.key not in saved:
+                raise UsageError(
+                    f"the checkpoint was made without {callback.key}, which cannot begin in the "
+                    "middle of a run; leave it out, or start over in another folder"
+                )
+            callback.load_state_dict(self, saved[callback.key])
 
 
 def _state_of(part: Any) -> Any:
