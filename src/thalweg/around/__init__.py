@@ -1,14 +1,15 @@
-"""What wraps a whole step: SAM, Lookahead and Accumulate, around any optimiser."""
+"""What wraps a whole step: SAM, Lookahead, LowPrecision, Accumulate, around any optimiser."""
 
 from thalweg.around.accumulate import Accumulate
 from thalweg.around.dual import dual_vector
 from thalweg.around.lookahead import Lookahead
+from thalweg.around.low_precision import LowPrecision
 from thalweg.around.sam import SAM
 from thalweg.around.wrapper import Wrapper
 from thalweg.core.registry import Part, register
 from thalweg.core.space import Choice, Log
 
-__all__ = ["SAM", "Accumulate", "Lookahead", "Wrapper", "dual_vector"]
+__all__ = ["SAM", "Accumulate", "Lookahead", "LowPrecision", "Wrapper", "dual_vector"]
 
 register(
     Part(
@@ -33,5 +34,14 @@ register(
         "Gradient accumulation",
         "no paper; the mean of gradients",
         Accumulate,
+    )
+)
+register(
+    Part(
+        "low-precision",
+        "around",
+        "Low-precision training (SWALP)",
+        "Yang et al., 2019, arXiv:1904.11943",
+        LowPrecision,
     )
 )

@@ -16,11 +16,13 @@ published data sets that `published` names are read from a folder of yours, name
 from thalweg.workload.batches import Batches, in_order
 from thalweg.workload.catalogue import describe, load, names, published
 from thalweg.workload.check import check
+from thalweg.workload.distillation import Distillation
 from thalweg.workload.own import write_template
 from thalweg.workload.workload import Workload
 
 __all__ = [
     "Batches",
+    "Distillation",
     "Workload",
     "check",
     "describe",
