@@ -14,6 +14,7 @@ from thalweg.train.fit import fit
 from thalweg.train.recording import RecordTrajectory
 from thalweg.train.result import Point, Result
 from thalweg.train.run import Run
+from thalweg.train.swap import Swap, swap
 
 __all__ = [
     "Callback",
@@ -24,5 +25,7 @@ __all__ = [
     "RecordTrajectory",
     "Result",
     "Run",
+    "Swap",
     "fit",
+    "swap",
 ]

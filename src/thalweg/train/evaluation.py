@@ -82,10 +82,14 @@ class Evaluator:
             yield self._model
 
     @torch.no_grad()
-    def metric(self) -> float:
-        """Return the metric at the weights in place, over all validation samples in float64."""
+    def metric(self, data: Any = None) -> float:
+        """Return the metric at the weights in place, over all samples in float64.
+
+        Args:
+            data: the samples; the validation data unless given.
+        """
         tally = Tally(self._workload)
-        for batch in self._validation():
+        for batch in self._in_order(self._workload.validation if data is None else data):
             with autocast(self._settings):
                 value = self._workload.metric(self._ensemble or self._network, batch)
             tally.add(value, sample_count(batch))
@@ -95,7 +99,7 @@ class Evaluator:
     def loss(self) -> float:
         """Return the mean loss at the weights in place, over all validation samples."""
         total, count = 0.0, 0
-        for batch in self._validation():
+        for batch in self._in_order(self._workload.validation):
             with autocast(self._settings):
                 value = self._workload.loss(self._network, batch)
             total += float(value) * sample_count(batch)
@@ -110,11 +114,9 @@ class Evaluator:
             if isinstance(value, Tensor)
         }
 
-    def _validation(self) -> Iterator[Any]:
+    def _in_order(self, data: Any) -> Iterator[Any]:
         workload = self._workload
-        yield from in_order(
-            workload.validation, workload.batch_size, self._settings.device, workload.collate
-        )
+        return in_order(data, workload.batch_size, self._settings.device, workload.collate)
 
     def _evaluate_network(self) -> None:
         self._ensemble = None

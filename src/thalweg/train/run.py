@@ -116,6 +116,12 @@ class Run:
             loss = self._evaluator.loss()
         return loss if self._parallel is None else self._parallel.agreed(loss)
 
+    def training_metric(self) -> float:
+        """Return the workload's metric at the training weights, over all training samples."""
+        with self._evaluator.weights(None):
+            metric = self._evaluator.metric(self.workload.train)
+        return metric if self._parallel is None else self._parallel.agreed(metric)
+
     def metric_of(self, average: Any) -> float:
         """Return the workload's metric at the weights of an average of this run's model."""
         with self._evaluator.weights(average):
