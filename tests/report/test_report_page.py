@@ -273,6 +273,19 @@ def test_the_python_of_a_recipe_runs(tmp_path):
             assert names["algorithm"].average.count == 20
 
 
+@pytest.mark.parametrize(
+    ("average", "told"),
+    [("ema", ""), ("swad", "evaluated(validation_loss)"), ("fge", "algorithm.average.members()")],
+)
+def test_beside_the_python_stands_what_an_average_needs(tmp_path, average, told):
+    entrants = {"one": {"level": 0.9, "recipe": f"sgd(lr=0.1) + {average}"}}
+    with make_store(tmp_path, entrants, steps=20) as store:
+        text = Page(render(read_race(store), Terrain(reason="none."))).text
+    assert "algorithm.average.applied(model)" in text
+    assert told in text
+    assert ("algorithm.average.evaluated" in text) == (average == "swad")
+
+
 def test_the_command_to_repeat_the_race_is_quoted_for_a_shell(pages):
     (command,) = [
         g["data-copy"]

@@ -36,6 +36,8 @@ class FGE(Average):
         UsageError: an impossible value.
     """
 
+    of_predictions: ClassVar[bool] = True
+
     start: float = 0.75
     cycles: int = 5
     output: Literal["logits", "values"] = "logits"

@@ -34,6 +34,8 @@ class NTASGD(Average):
         UsageError: an impossible value.
     """
 
+    by_validation_loss: ClassVar[bool] = True
+
     patience: int = 5
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -24,9 +24,18 @@ class Average(ABC):
             rounded stochastically, since a small step would vanish otherwise), ``"float32"`` or
             ``"float64"``. Unless given, that of each weight, and float32 for weights of 16 bits.
 
+    Attributes:
+        by_validation_loss: whether a running average has to be told the validation loss of the
+            training weights after every evaluation (`RunningAverage.evaluated`).
+        of_predictions: whether it may be the predictions of several points that are averaged
+            (`RunningAverage.members`, `Ensemble`).
+
     Raises:
         UsageError: an impossible value.
     """
+
+    by_validation_loss: ClassVar[bool] = False
+    of_predictions: ClassVar[bool] = False
 
     device: str | None = None
     precision: Literal["bfloat16", "float32", "float64"] | None = None

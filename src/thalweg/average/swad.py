@@ -43,6 +43,8 @@ class SWAD(Average):
         UsageError: an impossible value.
     """
 
+    by_validation_loss: ClassVar[bool] = True
+
     patience: int = 3
     overfit_patience: int = 6
     tolerance: float = 0.3

@@ -55,6 +55,8 @@ class SWAG(Average):
         UsageError: an impossible value.
     """
 
+    of_predictions: ClassVar[bool] = True
+
     start: float = 0.5
     every: int | None = None
     rank: int = 20

@@ -283,7 +283,9 @@ def check_description(settings: Average) -> None:
     assert any(mark in text for mark in ("arXiv:", "19", "20")), "the docstring names no paper"
     assert copy.deepcopy(settings) == settings
     assert hash(copy.deepcopy(settings)) == hash(settings)
-    assert isinstance(Following(settings).average, RunningAverage)
+    average = Following(settings).average
+    assert isinstance(average, RunningAverage)
+    assert average.monitors == kind.by_validation_loss, "by_validation_loss is not what it does"
 
 
 AVERAGE_CHECKS: dict[str, Callable[[Average], None]] = {

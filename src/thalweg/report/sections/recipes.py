@@ -67,4 +67,15 @@ def _use(text: str, steps: int) -> dict[str, str] | None:
     if recipe.average is not None:
         code += AVERAGE.format(steps=steps)
         note += "; evaluate inside “with algorithm.average.applied(model):”"
+        kind = recipe.average.part.factory
+        if getattr(kind, "by_validation_loss", False):
+            note += (
+                ". After every evaluation of the model as it is trained call "
+                "algorithm.average.evaluated(validation_loss)"
+            )
+        if getattr(kind, "of_predictions", False):
+            note += (
+                ". Predict by thalweg.average.Ensemble(model, algorithm.average.members()) where "
+                "there are members"
+            )
     return {"code": code, "note": note + "."}
