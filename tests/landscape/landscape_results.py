@@ -47,6 +47,8 @@ def everything():
     random = torch.Generator().manual_seed(0)
     batch = torch.randn(8, 3, generator=random), torch.randint(2, (8,), generator=random)
     objective = Objective(model, lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]), [batch])
+    right = Objective(model, lambda m, b: (m(b[0]).argmax(1) == b[1]).double().mean(), [batch])
+    also = {"test loss": objective, "train accuracy": right, "test accuracy": right}
     points = {name: net(seed).state_dict() for seed, name in enumerate("abc")}
     pair = {name: points[name] for name in "ab"}
     curve = Curve("bezier", tuple(points.values()))
@@ -56,14 +58,14 @@ def everything():
     hessian = Hessian(objective)
     frame = trajectory_frame(model, walk)
     return {
-        Line: lines(objective, pair, steps=3)[0],
-        Plane: plane(objective, points, size=3, also={"again": objective}),
-        Slice: slice_along(objective, steps=2),
+        Line: lines(objective, pair, steps=3, also=also)[0],
+        Plane: plane(objective, points, size=3, also={"test loss": objective}),
+        Slice: slice_along(objective, steps=2, also=also),
         Surface: surface(objective, frame, steps=2, marks=pair, trails={"walk": walk}),
         Frame: frame,
         Curve: curve,
-        CurveProfile: profile(objective, curve, points=3),
-        LayerBarriers: layer_barriers(objective, pair),
+        CurveProfile: profile(objective, curve, points=3, also=also),
+        LayerBarriers: layer_barriers(objective, pair, also=also),
         Sharpness: sharpness(objective, 0.1),
         Eigenpairs: eigenpairs(hessian, 2),
         Estimate: trace(hessian, 4),

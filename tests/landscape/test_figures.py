@@ -43,7 +43,7 @@ def test_the_suffix_decides_the_format(suffix, magic, tmp_path):
 
 def test_a_line_is_drawn_at_its_losses_and_says_what_is_clipped():
     losses = (0.5, 3.0, math.nan, 1.0)
-    line = dataclasses.replace(RESULTS[Line], losses=losses)
+    line = dataclasses.replace(RESULTS[Line], losses=losses, also={})
     figure = line.plot(clip=2.0, scale="linear")
     (axes,) = figure.axes
     drawn = axes.lines[0].get_ydata()
@@ -61,6 +61,26 @@ def test_a_surface_says_what_it_shows():
     trail = [line for line in figure.axes[0].lines if line.get_label() == "walk"]
     np.testing.assert_allclose(trail[0].get_xdata(), surface.trails[0].x)
     assert len(RESULTS[Plane].plot().axes) == 6  # two quantities: contour, its bar, 3D
+
+
+def test_train_and_test_are_side_by_side():
+    line = RESULTS[Line]
+    losses, accuracy = line.plot(scale="linear").axes
+    assert [x.get_label() for x in losses.lines[:2]] == ["train loss", "test loss"]
+    np.testing.assert_array_equal(losses.lines[1].get_ydata(), line.also["test loss"])
+    assert accuracy.get_ylabel() == "accuracy"
+    assert [x.get_label() for x in accuracy.lines[:2]] == ["train accuracy", "test accuracy"]
+    # Each barrier, and each quantity's change, has a panel.
+    assert len(RESULTS[LayerBarriers].plot().axes) == 4
+
+
+def test_a_clip_is_of_losses_alone():
+    line = dataclasses.replace(
+        RESULTS[Line], losses=(1.0, 5.0, 2.0, 1.0), also={"accuracy": (3.0, 4.0, 5.0, 6.0)}
+    )
+    losses, accuracy = line.plot(clip=2.0, scale="linear").axes
+    np.testing.assert_array_equal(losses.lines[0].get_ydata(), [1.0, 2.0, 2.0, 1.0])
+    np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), [3.0, 4.0, 5.0, 6.0])
 
 
 def test_heights_choose_their_scale():

@@ -78,7 +78,8 @@ def test_a_surface_goes_on(run, tmp_path):
     found = Surface.load(tmp_path / "surface/surface.npz")
     assert found.complete
     assert (tmp_path / "surface/surface.html").exists()
-    assert list(found.also) == []  # this workload validates by a formula
+    # This workload validates by a formula: there is a metric, and no test loss.
+    assert list(found.also) == ["test loss above the minimum"]
 
 
 def test_sharpness_is_printed(run):
@@ -101,6 +102,41 @@ def test_unusable_weights_are_refused(run, tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             run(*words)
+
+
+def test_train_and_test_and_the_metric(tmp_path):
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(workload.load("digits").model().state_dict(), tmp_path / f"{seed}.safetensors")
+    files = [str(tmp_path / f"{seed}.safetensors") for seed in (0, 1)]
+    words = ["--samples", "64", "--steps", "2", "--figure", "none", "--out", str(tmp_path)]
+    names = ["test loss", "train accuracy", "test accuracy"]
+
+    def invoke(*words):
+        done = CliRunner().invoke(app, [*words])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.output
+
+    said = invoke("line", "digits", *files, *words)
+    assert "test loss: " in said
+    line = load(tmp_path / "line.npz")
+    assert list(line.also) == names
+    assert line.batch_norm == "recalibrate"
+    found = open_solutions("digits", files, samples=64)
+    invoke("surface", "digits", files[0], *words, "--batch-norm", "recalibrate")
+    assert load(tmp_path / "surface.npz").batch_norm == "recalibrate"
+    invoke("line", "digits", *files, *words, "--batch-norm", "frozen")
+    assert load(tmp_path / "line.npz").also["test loss"][0] == found.test["test loss"].value()
+    for refused, message in (
+        (("surface", "digits", files[0], "--batch-norm", "interpolate"), "around one"),
+        (("connect", "digits", *files, "--batch-norm", "frozen"), "mixes several"),
+        (("barrier", "digits", *files, "--batch-norm", "frozen"), "mixes several"),
+        (("surface", "digits", *files, "--plane", "points"), "three points"),
+        (("surface", "digits", *files * 2, "--plane", "points"), "three points"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            invoke(*refused)
 
 
 def test_weights_without_a_buffer_are_refused(tmp_path):

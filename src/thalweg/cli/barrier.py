@@ -28,17 +28,19 @@ def barrier(
     controls: Annotated[
         bool, typer.Option("--controls", help="Try random displacements of the same length too.")
     ] = False,
+    batch_norm: looking.BatchNorm = None,
     samples: looking.Samples = 512,
     figure: looking.Figure = "svg",
     device: looking.Device = "cpu",
     seed: looking.Seed = 0,
     out: looking.Out = Path("barrier"),
 ) -> None:
-    """Mix two points layer by layer and measure how far the training loss rises."""
+    """Mix two points layer by layer and measure how far losses and metric move."""
     from thalweg.landscape import layer_barriers
     from thalweg.race.solutions import open_solutions
 
     file = looking.prepare(out, "barriers", figure)
+    policy = looking.between(batch_norm, frozen=False)
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
     with looking.progress_bar("barriers") as progress:
         result = layer_barriers(
@@ -48,6 +50,8 @@ def barrier(
             steps=steps,
             controls=controls,
             seed=seed,
+            batch_norm=policy,
+            also=found.also,
             progress=progress,
         )
     looking.write(result, out, "barriers", file, title=found.workload.title)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from thalweg.cli import looking
-from thalweg.cli.console import console, number
 from thalweg.core.errors import UsageError
 
 
@@ -26,13 +25,14 @@ def connect(
     steps: Annotated[int, typer.Option(help="Training steps of the curve.")] = 1000,
     lr: Annotated[float, typer.Option(help="Learning rate of the curve.")] = 0.03,
     points: Annotated[int, typer.Option(help="Points at which the curve is evaluated.")] = 61,
+    batch_norm: looking.BatchNorm = None,
     samples: looking.Samples = 512,
     figure: looking.Figure = "svg",
     device: looking.Device = "cpu",
     seed: looking.Seed = 0,
     out: looking.Out = Path("connect"),
 ) -> None:
-    """Train a curve of low loss between two points; write it and the loss along it."""
+    """Train a curve of low loss between two points; write it, losses and metric along it."""
     from thalweg import landscape
     from thalweg.race.solutions import open_solutions
     from thalweg.workload import Batches
@@ -40,6 +40,7 @@ def connect(
     file = looking.prepare(out, "profile", figure)
     if len(weights) != 2:
         raise UsageError(f"a curve connects two points, found {len(weights)}")
+    policy = looking.between(batch_norm, frozen=False)
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
     task = found.workload
     order = Batches(task.train, task.batch_size, seed, device, task.collate)
@@ -58,7 +59,14 @@ def connect(
             progress=progress,
         )
     with looking.progress_bar("profile") as progress:
-        result = landscape.profile(found.train, curve, points=points, progress=progress)
+        result = landscape.profile(
+            found.train,
+            curve,
+            points=points,
+            batch_norm=policy,
+            also=found.also,
+            progress=progress,
+        )
     curve.save(out / "curve.npz")
-    console().print(f"{number(result.barrier)} above the worse end at most")
+    looking.say_rises(result, "above the worse end")
     looking.write(result, out, "profile", file, title=found.workload.title)

@@ -2,12 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from thalweg.cli.console import bars, console, error_console
+from thalweg.cli.console import bars, console, error_console, number
+from thalweg.core.errors import UsageError
+
+
+class Statistics(StrEnum):
+    """What batch-norm statistics are at weights that were not trained."""
+
+    recalibrate = "recalibrate"
+    interpolate = "interpolate"
+    frozen = "frozen"
+
 
 Where = Annotated[
     str,
@@ -26,6 +37,46 @@ Out = Annotated[Path, typer.Option(help="Folder for data, figure and page.")]
 Figure = Annotated[str, typer.Option("--figure", help="svg, pdf, png, or none.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ...")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+BatchNorm = Annotated[
+    Statistics | None,
+    typer.Option(
+        "--batch-norm",
+        help="Statistics at each point: recomputed on training samples (the default between "
+        "points), mixed like weights, or kept as they are (the default around one point).",
+    ),
+]
+
+
+def around(chosen: Statistics | None) -> Any:
+    """Return the batch-norm policy around one point.
+
+    Raises:
+        UsageError: one that takes several points.
+    """
+    if chosen == Statistics.interpolate:
+        raise UsageError(
+            "--batch-norm interpolate mixes the statistics of several points, and this is "
+            "evaluated around one; choose frozen or recalibrate"
+        )
+    return (chosen or Statistics.frozen).value
+
+
+def between(chosen: Statistics | None, *, frozen: bool) -> Any:
+    """Return the batch-norm policy between points.
+
+    Args:
+        chosen: of the command line.
+        frozen: whether one point's statistics can be kept.
+
+    Raises:
+        UsageError: they cannot, and were asked for.
+    """
+    if chosen == Statistics.frozen and not frozen:
+        raise UsageError(
+            "--batch-norm frozen keeps the statistics of one point, and this mixes several; "
+            "choose recalibrate or interpolate"
+        )
+    return (chosen or Statistics.recalibrate).value
 
 
 def prepare(out: Path, name: str, figure: str) -> Path | None:
@@ -52,6 +103,14 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             screen.update(task, completed=done, total=total, left=left)
 
         yield update
+
+
+def say_rises(result: Any, than: str) -> None:
+    """Print how far each loss along a way rises."""
+    for name in (None, *result.also):
+        if name is None or name.endswith("loss"):
+            words = f"{name or 'train loss'}: {number(result.rise(name))} {than} at most"
+            console().print(words)
 
 
 def write(

@@ -47,9 +47,7 @@ def surface(
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps from one side to the other.")] = 50,
     extent: Annotated[float | None, typer.Option(help="How far to go to each side.")] = None,
-    recalibrate: Annotated[
-        bool, typer.Option("--recalibrate", help="Recompute batch-norm statistics at each point.")
-    ] = False,
+    batch_norm: looking.BatchNorm = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many.")] = None,
     clip: Annotated[float | None, typer.Option(help="Draw higher losses at this one.")] = None,
     look: Annotated[Look, typer.Option(help="Of the page, which can change it.")] = Look.studio,
@@ -63,7 +61,7 @@ def surface(
     seed: looking.Seed = 0,
     out: looking.Out = Path("surface"),
 ) -> None:
-    """Evaluate training and test loss on a plane, coarse to fine; the same command continues."""
+    """Evaluate losses and metric on a plane, coarse to fine; the same command continues."""
     from thalweg import landscape
     from thalweg.race.solutions import open_solutions
 
@@ -71,12 +69,32 @@ def surface(
     looking.prepare_exports(export or [])
     if plane == Plane.trajectory and trajectory is None:
         raise UsageError("the plane of a trajectory needs --trajectory, the folder of one")
+    through = plane == Plane.points
+    if through and len(weights) != 3:
+        raise UsageError(f"--plane points goes through three points, found {len(weights)}")
+    if through and (trajectory is not None or extent is not None):
+        raise UsageError("--plane points has its own extent, and draws no --trajectory")
+    if through:
+        policy = looking.between(batch_norm, frozen=True)
+    else:
+        policy = looking.around(batch_norm)
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
-    shared = {"also": found.test, "seconds": seconds, "keep": out / "surface.npz"}
+    shared = {
+        "also": found.also,
+        "batch_norm": policy,
+        "seconds": seconds,
+        "keep": out / "surface.npz",
+    }
     with looking.progress_bar("surface") as progress:
-        if plane == Plane.points:
+        if through:
+            at = next(iter(found.points)) if policy == "frozen" else None
             result = landscape.plane(
-                found.train, found.points, size=steps + 1, progress=progress, **shared
+                found.train,
+                found.points,
+                size=steps + 1,
+                frozen_at=at,
+                progress=progress,
+                **shared,
             )
         else:
             trails = {} if trajectory is None else {"run": landscape.InFolder(trajectory)}
@@ -92,7 +110,6 @@ def surface(
                 extent=extent,
                 steps=steps,
                 seed=seed,
-                batch_norm="recalibrate" if recalibrate else "frozen",
                 marks=found.points,
                 trails=trails,
                 progress=progress,

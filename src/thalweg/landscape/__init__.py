@@ -1,7 +1,8 @@
 """What the loss looks like around and between solutions, measured exactly."""
 
 from thalweg.landscape.between import Line, Plane, lines, plane
-from thalweg.landscape.curve import Curve, CurveProfile, connect, profile
+from thalweg.landscape.curve import Curve, connect
+from thalweg.landscape.curve_profile import CurveProfile, profile
 from thalweg.landscape.directions import Direction, Normalisation, random_directions
 from thalweg.landscape.entropy import LocalEntropy, local_entropy
 from thalweg.landscape.flatness import Sharpness, epsilon_sharpness, sharpness

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from thalweg.core.errors import UsageError
@@ -20,7 +20,8 @@ from thalweg.landscape.geometry import (
     rounding,
     vectors_of,
 )
-from thalweg.landscape.grid import Grid, check_also, fill
+from thalweg.landscape.grid import Grid, fill
+from thalweg.landscape.measure import Series, check_also, counting, measured
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 
@@ -38,21 +39,25 @@ class Line(Along):
             it never does, NaN where a loss is NaN.
         batch_norm: the policy for batch-norm statistics.
         frozen_at: the solution whose statistics were kept, if the policy is ``frozen``.
+        also: other quantities at the same weights by name, such as the test loss.
     """
 
     names: tuple[str, str]
     distance: float
-    positions: tuple[float, ...]
-    losses: tuple[float, ...]
+    positions: Series
+    losses: Series
     barrier: float
     batch_norm: Policy
     frozen_at: str | None = None
+    also: Mapping[str, Series] = field(default_factory=dict)
+
+    def _rise(self, values: Sequence[float]) -> float:
+        return _barrier(self.positions, values)
 
     def way(self) -> dict[str, Any]:
         """Return positions, losses, label, title and ends; see `Along`."""
         return {
             "positions": self.positions,
-            "losses": self.losses,
             "label": "share of the way",
             "title": f"barrier {self.barrier:.3g}, distance {self.distance:.3g}",
             "ends": self.names,
@@ -98,6 +103,7 @@ def lines(
     steps: int = 24,
     batch_norm: Policy = "recalibrate",
     frozen_at: str | None = None,
+    also: Mapping[str, Objective] | None = None,
     progress: Progress | None = None,
 ) -> list[Line]:
     """Evaluate the loss on the straight line between each pair of solutions.
@@ -108,6 +114,8 @@ def lines(
         steps: steps from one end to the other, so ``steps + 1`` points a line.
         batch_norm: the policy for batch-norm statistics (see `Objective.span`).
         frozen_at: the solution whose statistics the policy ``frozen`` keeps.
+        also: objectives of the same model by name that are evaluated at the same weights and
+            statistics: the test loss, a metric on either.
         progress: told how many of how many points are evaluated.
 
     Raises:
@@ -115,6 +123,7 @@ def lines(
         UsageError: fewer than two solutions or one step, or as `Objective.span`.
     """
     check_policy(batch_norm, frozen_at, points)
+    others = check_also(objective, also)
     if len(points) < 2 or steps < 1:
         raise UsageError(
             f"a line needs two solutions and one step, found {len(points)} and {steps}"
@@ -125,29 +134,30 @@ def lines(
     distances = {pair: distance(vectors[pair[0]], vectors[pair[1]]) for pair in pairs}
     check_distinct(names, vectors, "line")
     positions = tuple(k / steps for k in range(steps + 1))
-    done, total = 0, len(pairs) * (steps - 1) + len(names)
+    tell = counting(progress, len(pairs) * (steps - 1) + len(names))
     results = []
     with objective.span(points, batch_norm=batch_norm, frozen_at=frozen_at) as loss_at:
-        ends = []
-        for i in range(len(names)):
-            ends.append(loss_at([float(i == j) for j in range(len(names))]))
-            done = _tell(progress, done, total)
+        units = [[float(i == j) for j in range(len(names))] for i in range(len(names))]
+        ends, also_ends = measured(loss_at, others, units, tell)
         for a, b in pairs:
-            losses = [ends[a]]
-            for t in positions[1:-1]:
-                mix = {a: 1 - t, b: t}
-                losses.append(loss_at([mix.get(i, 0.0) for i in range(len(names))]))
-                done = _tell(progress, done, total)
-            losses.append(ends[b])
+            mixes = [
+                [{a: 1 - t, b: t}.get(i, 0.0) for i in range(len(names))] for t in positions[1:-1]
+            ]
+            between, also_between = measured(loss_at, others, mixes, tell)
+            losses = (ends[a], *between, ends[b])
             results.append(
                 Line(
                     names=(names[a], names[b]),
                     distance=distances[a, b],
                     positions=positions,
-                    losses=tuple(losses),
+                    losses=losses,
                     barrier=_barrier(positions, losses),
                     batch_norm=batch_norm,
                     frozen_at=frozen_at,
+                    also={
+                        name: (values[a], *also_between[name], values[b])
+                        for name, values in also_ends.items()
+                    },
                 )
             )
     return results
@@ -193,7 +203,7 @@ def plane(
         UsageError: not three solutions, a grid or margin that is none, or as `Objective.span`.
     """
     check_policy(batch_norm, frozen_at, points)
-    check_also(objective, also or {})
+    others = check_also(objective, also)
     if len(points) != 3 or size < 2 or not margin >= 0:
         raise UsageError(
             "a plane needs three solutions, two grid points a side and a margin of at least 0; "
@@ -226,13 +236,7 @@ def plane(
             second, third = y / dy, (x - y / dy * px) / dx
             return loss_at((1 - second - third, second, third))
 
-        return fill(start, value_at, also or {}, seconds=seconds, keep=keep, progress=progress)
-
-
-def _tell(progress: Progress | None, done: int, total: int) -> int:
-    if progress is not None:
-        progress(done + 1, total)
-    return done + 1
+        return fill(start, value_at, others, seconds=seconds, keep=keep, progress=progress)
 
 
 def _barrier(positions: Sequence[float], losses: Sequence[float]) -> float:

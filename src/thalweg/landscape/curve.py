@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from torch import Tensor, nn
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.core.streams import GlobalStream
-from thalweg.landscape.along import Along
-from thalweg.landscape.geometry import check_distinct, distance, parameter_names, vectors_of
+from thalweg.landscape.geometry import check_distinct, parameter_names, vectors_of
 from thalweg.landscape.mix import Mix, Weights
-from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
+from thalweg.landscape.objective import Progress
 from thalweg.landscape.results import Saved
 
 Kind = Literal["bezier", "chain"]
@@ -44,38 +42,6 @@ class Curve(Saved):
     def coefficients(self, t: float) -> tuple[float, ...]:
         """Return c(t); they add up to 1, and are exactly 0 and 1 at the ends."""
         return coefficients(self.kind, len(self.points), t)
-
-
-@dataclass(frozen=True)
-class CurveProfile(Along):
-    r"""The loss along a curve.
-
-    Attributes:
-        positions: t, from 0 to 1.
-        lengths: arc length from the start to each position, in Euclidean distance of weights.
-        losses: the loss at each position; the ends are the solutions' own.
-        barrier: the most that the loss exceeds the worse end; 0 where it never does, NaN where a
-            loss is NaN.
-        mean: the mean loss by arc length, by the trapezoid rule.
-        batch_norm: the policy for batch-norm statistics.
-    """
-
-    positions: tuple[float, ...]
-    lengths: tuple[float, ...]
-    losses: tuple[float, ...]
-    barrier: float
-    mean: float
-    batch_norm: Policy
-
-    def way(self) -> dict[str, Any]:
-        """Return positions, losses, label, title and ends; see `Along`."""
-        return {
-            "positions": self.lengths,
-            "losses": self.losses,
-            "label": "length along the curve",
-            "title": f"{self.barrier:.3g} above the worse end at most",
-            "ends": None,
-        }
 
 
 def coefficients(kind: Kind, count: int, t: float) -> tuple[float, ...]:
@@ -161,58 +127,6 @@ def connect(
             one.training = mode
 
 
-def profile(
-    objective: Objective,
-    curve: Curve,
-    *,
-    points: int = 61,
-    batch_norm: Policy = "recalibrate",
-    progress: Progress | None = None,
-) -> CurveProfile:
-    """Evaluate an objective along a curve, evenly in t.
-
-    Args:
-        objective: the loss, on training or on test batches.
-        curve: what `connect` returned.
-        points: how many, both ends included.
-        batch_norm: "recalibrate" or "interpolate"; see `Objective.span`.
-        progress: told how many of how many points are evaluated.
-
-    Raises:
-        UsageError: fewer than two points, or as `Objective.span`.
-    """
-    if points < 2:
-        raise UsageError(f"a profile needs two points, found {points}")
-    named = {f"point {j}": weights for j, weights in enumerate(curve.points)}
-    check_policy(batch_norm, None, named)
-    vectors = vectors_of(objective.model, named)
-    positions = tuple(k / (points - 1) for k in range(points))
-    losses, lengths, before = [], [0.0], None
-    with objective.span(named, batch_norm=batch_norm) as loss_at:
-        for k, t in enumerate(positions):
-            mix = curve.coefficients(t)
-            losses.append(loss_at(mix))
-            here = _mixed(vectors, mix)
-            if before is not None:
-                lengths.append(lengths[-1] + distance(before, here))
-            before = here
-            if progress is not None:
-                progress(k + 1, points)
-    ends = max(losses[0], losses[-1])
-    if any(math.isnan(one) for one in losses):
-        barrier = math.nan
-    else:
-        barrier = max(0.0, max(losses) - ends)
-    pieces = [
-        0.5 * (one + other) * (end - start)
-        for (one, other), (start, end) in zip(
-            itertools.pairwise(losses), itertools.pairwise(lengths), strict=True
-        )
-    ]
-    mean = math.fsum(pieces) / lengths[-1]
-    return CurveProfile(positions, tuple(lengths), tuple(losses), barrier, mean, batch_norm)
-
-
 class _Bent:
     """A model on a curve whose bends are trained."""
 
@@ -293,11 +207,3 @@ def _schedule(progress: float) -> float:
 
 def _stored(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _mixed(vectors: Sequence[Sequence[Tensor]], mix: Sequence[float]) -> list[Tensor]:
-    columns = zip(*vectors, strict=True)
-    return [
-        torch.stack([c * x.double() for c, x in zip(mix, column, strict=True)]).sum(0)
-        for column in columns
-    ]

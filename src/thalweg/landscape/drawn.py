@@ -29,7 +29,7 @@ class Drawn(Saved):
         clip: float | None = None,
         colour_map: str = "viridis",
     ) -> Figure:
-        """Draw the losses, and below them each other quantity, as contours and in 3D.
+        """Draw losses as contours and in 3D, and below them each metric as contours.
 
         Trajectories and marks are drawn where they lie. What was clipped, left out or not yet
         evaluated, and how far from the plane the projected points are, is said in the figure.

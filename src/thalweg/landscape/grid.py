@@ -128,16 +128,6 @@ class Grid(Drawn):
 G = TypeVar("G", bound=Grid)
 
 
-def check_also(objective: Objective, also: Mapping[str, Objective]) -> None:
-    """Raise UsageError unless all objectives are of one and the same model object."""
-    for name, other in also.items():
-        if other.module is not objective.module:
-            raise UsageError(
-                f'"{name}" is an objective of another model object; quantities side by side '
-                "are of one model, so make all objectives with the same"
-            )
-
-
 def fill(
     start: G,
     value_at: Callable[[float, float], float],

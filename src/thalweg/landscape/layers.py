@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.landscape.geometry import parameter_names
+from thalweg.landscape.measure import Series, check_also, counting, measured
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
 from thalweg.landscape.results import Saved
@@ -36,12 +37,14 @@ class LayerBarrier(Saved):
         losses: the loss at each share a of the other solution in the mixed layers.
         barrier: the most that the loss exceeds the mean loss of the two whole solutions; negative
             where it stays below, NaN where a loss is NaN.
+        also: other quantities at the same weights by name, such as the test loss.
     """
 
     layers: tuple[str, ...]
     host: str
-    losses: tuple[float, ...]
+    losses: Series
     barrier: float
+    also: Mapping[str, Series] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class LayerBarriers(Saved):
         controls: the same with a random displacement of the same length by tensor in place of the
             other solution's layers; empty unless asked for.
         batch_norm: the policy for batch-norm statistics.
+        also_ends: other quantities at the two solutions, by name.
     """
 
     names: tuple[str, str]
@@ -66,6 +70,21 @@ class LayerBarriers(Saved):
     barriers: tuple[LayerBarrier, ...]
     controls: tuple[LayerBarrier, ...]
     batch_norm: Policy
+    also_ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def change(self, one: LayerBarrier, name: str) -> float:
+        """Return how far one of the other quantities goes from the mean of both solutions.
+
+        The difference with the largest magnitude, with its sign; NaN where a value is NaN. So it
+        serves losses and metrics that are better where they are higher alike.
+
+        Args:
+            one: an entry of ``barriers`` or ``controls``.
+            name: of the quantity.
+        """
+        level = sum(self.also_ends[name]) / 2
+        apart = [value - level for value in one.also[name]]
+        return math.nan if any(math.isnan(x) for x in apart) else max(apart, key=abs)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw a bar for each barrier, hollow ones for controls; see `Grid.plot` for the path."""
@@ -97,6 +116,7 @@ def layer_barriers(
     controls: bool = False,
     seed: int = 0,
     batch_norm: Policy = "recalibrate",
+    also: Mapping[str, Objective] | None = None,
     progress: Progress | None = None,
 ) -> LayerBarriers:
     r"""Mix two solutions in some layers only, and measure how far the loss rises.
@@ -117,6 +137,8 @@ def layer_barriers(
         seed: of the random order and displacements.
         batch_norm: "recalibrate" or "interpolate"; see `Objective.span`. Statistics are those of
             no layer: recalibrated for each mix, or mixed by share.
+        also: objectives of the same model by name that are evaluated at the same weights and
+            statistics: the test loss, a metric on either.
         progress: told how many of how many losses are evaluated.
 
     Raises:
@@ -130,27 +152,23 @@ def layer_barriers(
             f"and {steps}"
         )
     check_policy(batch_norm, None, points)
+    others = check_also(objective, also)
     layers = _grouped(layers_of(objective.model), groups)
     sets = _sets(list(layers), order, seed)
     one, other = points
     aliases = parameter_names(objective.module)
     positions = tuple(k / steps for k in range(steps + 1))
-    total = 2 + len(sets) * 2 * steps * (2 if controls else 1)
-    done = 0
+    tell = counting(progress, 2 + len(sets) * 2 * steps * (2 if controls else 1))
 
-    def along(host: Weights, guest: Weights, shares: Sequence[float]) -> list[float]:
-        nonlocal done
-        losses = []
+    def along(
+        host: Weights, guest: Weights, shares: Sequence[float]
+    ) -> tuple[Series, dict[str, Series]]:
         pair = {"host": host, "guest": guest}
         with objective.span(pair, batch_norm=batch_norm) as loss_at:
-            for a in shares:
-                losses.append(loss_at((1 - a, a)))
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-        return losses
+            return measured(loss_at, others, [(1 - a, a) for a in shares], tell)
 
-    ends = {name: along(points[name], points[name], [0.0])[0] for name in points}
+    whole = {name: along(points[name], points[name], [0.0]) for name in points}
+    ends = {name: losses[0] for name, (losses, _) in whole.items()}
     level = 0.5 * (ends[one] + ends[other])
     found: dict[bool, list[LayerBarrier]] = {False: [], True: []}
     for chosen in sets:
@@ -164,9 +182,11 @@ def layer_barriers(
                     name: target[name] if name in moved and name in target else x
                     for name, x in points[host].items()
                 }
-                losses = [ends[host], *along(points[host], mixed, positions[1:])]
+                further, more = along(points[host], mixed, positions[1:])
+                losses = (ends[host], *further)
+                beside = {name: (*whole[host][1][name], *more[name]) for name in others}
                 found[control].append(
-                    LayerBarrier(chosen, host, tuple(losses), _over(losses, level))
+                    LayerBarrier(chosen, host, losses, _over(losses, level), beside)
                 )
     return LayerBarriers(
         (one, other),
@@ -176,6 +196,7 @@ def layer_barriers(
         tuple(found[False]),
         tuple(found[True]),
         batch_norm,
+        {name: (whole[one][1][name][0], whole[other][1][name][0]) for name in others},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -15,7 +15,8 @@ from thalweg.landscape.along import Along
 from thalweg.landscape.directions import Normalisation, check_direction, random_directions
 from thalweg.landscape.frame import Frame, Kind, check_span, given_frame, random_frame
 from thalweg.landscape.geometry import axis, inner_product
-from thalweg.landscape.grid import Grid, check_also, fill
+from thalweg.landscape.grid import Grid, fill
+from thalweg.landscape.measure import Series, check_also, counting, measured
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Progress
 from thalweg.landscape.trajectory import Trajectory, project_trajectory
@@ -34,19 +35,23 @@ class Slice(Along):
         norm: the direction's Euclidean norm, so that ``a * norm`` is a distance.
         normalisation: how the direction was scaled, "given" if it was the user's.
         batch_norm: the policy for batch-norm statistics.
+        also: other quantities at the same weights by name, such as the test loss.
     """
 
-    positions: tuple[float, ...]
-    losses: tuple[float, ...]
+    positions: Series
+    losses: Series
     norm: float
     normalisation: Normalisation | Literal["given"]
     batch_norm: Statistics
+    also: Mapping[str, Series] = field(default_factory=dict)
+
+    def _rise(self, values: Sequence[float]) -> float:
+        return max(values) - values[len(values) // 2]
 
     def way(self) -> dict[str, Any]:
         """Return positions, losses, label, title and ends; see `Along`."""
         return {
             "positions": [a * self.norm for a in self.positions],
-            "losses": self.losses,
             "label": "distance from the weights",
             "title": f"{self.normalisation} direction",
             "ends": None,
@@ -96,6 +101,7 @@ def slice_along(
     steps: int = 50,
     seed: int = 0,
     batch_norm: Statistics = "frozen",
+    also: Mapping[str, Objective] | None = None,
     progress: Progress | None = None,
 ) -> Slice:
     """Evaluate the loss along a line through the model's weights.
@@ -109,6 +115,7 @@ def slice_along(
         seed: of a random direction.
         batch_norm: "frozen" keeps the model's statistics, "recalibrate" recomputes them at every
             point.
+        also: objectives of the same model by name, evaluated at the same points.
         progress: told how many of how many points are evaluated.
 
     Raises:
@@ -120,15 +127,14 @@ def slice_along(
     else:
         chosen = check_direction(objective, direction)
     positions = _positions(extent, steps)
-    losses = []
+    others = check_also(objective, also)
     with objective.around([chosen], recalibrate=batch_norm == "recalibrate") as loss_at:
-        for done, a in enumerate(positions, 1):
-            losses.append(loss_at((a,)))
-            if progress is not None:
-                progress(done, len(positions))
+        losses, more = measured(
+            loss_at, others, [(a,) for a in positions], counting(progress, len(positions))
+        )
     kind = normalisation if direction is None else "given"
     norm = math.sqrt(inner_product(chosen, chosen))
-    return Slice(positions, tuple(losses), norm, kind, batch_norm)
+    return Slice(positions, losses, norm, kind, batch_norm, more)
 
 
 def surface(
@@ -182,8 +188,7 @@ def surface(
             model's, another result in ``keep``, or as `random_directions`.
     """
     _check(1.0 if extent is None else extent, steps, batch_norm)
-    also, marks, trails = also or {}, marks or {}, trails or {}
-    check_also(objective, also)
+    others, marks, trails = check_also(objective, also), marks or {}, trails or {}
     if frame is None:
         chosen = random_frame(objective, normalisation, seed=seed)
     elif isinstance(frame, Frame):
@@ -211,7 +216,7 @@ def surface(
         return fill(
             start,
             lambda a, b: loss_at((a, b)),
-            also,
+            others,
             seconds=seconds,
             keep=keep,
             progress=progress,

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from thalweg.core.batch_norm import recalibrate_batch_norm
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.streams import GlobalStream
+from thalweg.landscape.loss import check_loss, outputs_of, own_loss, samples_of
 from thalweg.landscape.mix import Mix, Weights
 
 Policy = Literal["frozen", "interpolate", "recalibrate"]
@@ -37,6 +38,9 @@ class Objective:
             dimension counts samples. They are read once and kept.
         calibration: batches on which the policy ``recalibrate`` recomputes batch-norm statistics;
             ``batches`` unless given.
+        combine: for a metric that is no mean over samples: ``combine(rows)`` makes one number of
+            the rows that ``loss`` then returns for each sample, joined over all batches in
+            float64. Such an objective has values, and no derivatives.
 
     Attributes:
         module: the model, without what compilation puts around it.
@@ -54,14 +58,16 @@ class Objective:
         batches: Iterable[Any],
         *,
         calibration: Iterable[Any] | None = None,
+        combine: Callable[[Tensor], Any] | None = None,
     ) -> None:
         self.model = model
-        self.loss = loss or _own_loss
+        self.loss = loss or own_loss
+        self._combine = combine
         self.batches = list(batches)
         self.calibration = self.batches if calibration is None else list(calibration)
         if not self.batches or not self.calibration:
             raise UsageError("an objective needs at least one batch; none was given")
-        self.sizes = [_samples(batch) for batch in self.batches]
+        self.sizes = [samples_of(batch) for batch in self.batches]
         # Names and tensors are those of the original module, compiled or not.
         self.module: nn.Module = getattr(model, "_orig_mod", model)
         with self._untouched():
@@ -101,7 +107,7 @@ class Objective:
     def loss_of(self, batch: Any) -> Tensor:
         """Return a batch's mean loss with its graph; call it inside `differentiable`."""
         value = self.loss(self.module, batch)
-        _check_loss(value)
+        check_loss(value)
         return value.reshape(())
 
     def loss_and_outputs(self, batch: Any) -> tuple[Tensor, Tensor]:
@@ -121,7 +127,7 @@ class Objective:
             hook.remove()
         if not seen:
             raise UsageError("the loss does not call the model, so there are no outputs of it")
-        return loss, _outputs(seen[-1])
+        return loss, outputs_of(seen[-1])
 
     @contextmanager
     def differentiable(self) -> Iterator[None]:
@@ -230,10 +236,13 @@ class Objective:
                 inside = False
 
     def _evaluate(self) -> float:
+        if self._combine is not None:
+            rows = [self.loss(self.model, batch).cpu().double() for batch in self.batches]
+            return float(self._combine(torch.cat(rows)))
         total = 0.0
         for batch, size in zip(self.batches, self.sizes, strict=True):
             value = self.loss(self.model, batch)
-            _check_loss(value)
+            check_loss(value)
             total += float(value) * size
         return total / sum(self.sizes)
 
@@ -269,50 +278,3 @@ def check_policy(batch_norm: str, frozen_at: str | None, points: Iterable[str]) 
         raise UsageError('frozen_at names a point for the policy "frozen", and for no other')
     if frozen_at is not None and frozen_at not in points:
         raise UsageError(f'frozen_at is "{frozen_at}", which is none of: {", ".join(points)}')
-
-
-def _own_loss(model: Any, batch: Any) -> Tensor:
-    if not isinstance(batch, Mapping):
-        raise UsageError(
-            f"without a loss, batches must be dicts for model(**batch).loss; found "
-            f"{type(batch).__name__}. Pass loss=..., a function of (model, batch)"
-        )
-    return model(**batch).loss
-
-
-def _check_loss(value: Any) -> None:
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UsageError(
-            f"the loss must be a tensor of one number, the mean over the batch; found {found}"
-        )
-
-
-def _outputs(found: Any) -> Tensor:
-    if isinstance(found, Mapping):
-        found = found.get("logits", list(found.values()))
-    found = getattr(found, "logits", found)
-    while isinstance(found, (tuple, list)) and found:
-        found = found[0]
-    if not isinstance(found, Tensor):
-        raise UsageError(
-            f"the model's outputs must be a tensor or hold one, found {type(found).__name__}"
-        )
-    return found
-
-
-def _samples(batch: Any) -> int:
-    """Return the first dimension of the first tensor in a batch."""
-    pending = [batch]
-    while pending:
-        item = pending.pop(0)
-        if isinstance(item, Tensor) and item.ndim:
-            return len(item)
-        if isinstance(item, Mapping):
-            pending = [*item.values(), *pending]
-        elif isinstance(item, (tuple, list)):
-            pending = [*item, *pending]
-    raise UsageError(
-        f"a batch must hold a tensor whose first dimension counts samples; found "
-        f"{type(batch).__name__} without one"
-    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
 from thalweg import workload as workloads
 from thalweg.core.checks import check_whole
@@ -22,6 +24,7 @@ from thalweg.race.store import Store
 from thalweg.workload import Workload
 from thalweg.workload.batch import sample_count
 from thalweg.workload.check import new_model
+from thalweg.workload.tally import Tally
 
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 
@@ -35,13 +38,20 @@ class Solutions:
         train: the loss on training samples.
         test: the loss on validation samples, by the name "test loss"; empty where they are of
             another form than the training samples, and have a metric but no loss.
+        metrics: the workload's metric on either, by names such as "train accuracy"; likewise.
         points: weights by name, in the order that they were asked for.
     """
 
     workload: Workload
     train: Objective
     test: dict[str, Objective]
+    metrics: dict[str, Objective]
     points: dict[str, Weights]
+
+    @property
+    def also(self) -> dict[str, Objective]:
+        """Return all that is evaluated beside the training loss, by name."""
+        return {**self.test, **self.metrics}
 
 
 def open_solutions(
@@ -87,10 +97,27 @@ def open_solutions(
         workloads.in_order(workload.validation, workload.batch_size, place, workload.collate),
     )
     train = Objective(model, workload.loss, training)
-    test = {}
-    if _takes(workload, model, held_out):
+
+    def tally(batches: list[Any]) -> None:
+        total = Tally(workload)
+        for batch in batches:
+            total.add(workload.metric(model, batch), sample_count(batch))
+        total.result()
+
+    def measure(model: Any, batch: Any) -> Tensor:
+        value = torch.as_tensor(workload.metric(model, batch)).cpu().double()
+        return value if workload.combine else value.mean()
+
+    test, metrics = {}, {}
+    if _works(lambda: workload.loss(model, held_out[0]).reshape(()), model):
         test["test loss"] = Objective(model, workload.loss, held_out, calibration=training)
-    return Solutions(workload, train, test, points)
+    alike = held_out and _form(training[0]) == _form(held_out[0])
+    for part, batches in {"train": training, "test": held_out}.items():
+        if (part == "test" or alike) and _works(lambda some=batches: tally(some[:1]), model):
+            metrics[f"{part} {workload.metric_name}"] = Objective(
+                model, measure, batches, calibration=training, combine=workload.combine
+            )
+    return Solutions(workload, train, test, metrics, points)
 
 
 def read_weights(path: Path) -> Weights:
@@ -138,16 +165,24 @@ def _of_race(folder: Path, which: Sequence[str]) -> tuple[str, dict[str, Weights
         return str(store.config()["workload"]), points
 
 
-def _takes(workload: Workload, model: Any, batches: list[Any]) -> bool:
+def _works(call: Callable[[], Any], model: Any) -> bool:
+    """Return whether a call succeeds in evaluation mode."""
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            return bool(batches) and workload.loss(model, batches[0]).numel() == 1
+            call()
     except Exception:
         return False
     finally:
         model.train(training)
+    return True
+
+
+def _form(batch: Any) -> Any:
+    """Return what a batch is made of, but for its sizes."""
+    leaves, structure = tree_flatten(batch)
+    return structure, [x.dtype if isinstance(x, Tensor) else type(x) for x in leaves]
 
 
 def _first(samples: int, batches: Any) -> list[Any]:

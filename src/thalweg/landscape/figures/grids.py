@@ -9,6 +9,7 @@ import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
 from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.landscape.figures.families import LOSS, families
 from thalweg.landscape.figures.heights import Heights, Scale
 from thalweg.landscape.figures.style import COLOURS, drawing, note
 
@@ -31,7 +32,7 @@ def draw_grid(
     clip: float | None = None,
     colour_map: str = "viridis",
 ) -> Figure:
-    """Draw a grid, a row for each quantity; see `Grid.plot`."""
+    """Draw a grid, metrics as contours alone beside each other; see `Grid.plot`."""
     if view not in VIEWS:
         raise UsageError(f'unknown view "{view}".{did_you_mean(view, VIEWS)}')
     columns, rows = grid.finest()
@@ -40,25 +41,28 @@ def draw_grid(
             f"only {grid.evaluated} points are evaluated, which is not the coarsest grid yet"
         )
     x, y = np.array(grid.x)[columns], np.array(grid.y)[rows]
-    quantities = {"loss": grid.losses, **grid.also}
-    shown = ("contour", "3d") if view == "both" else (view,)
-    notes = []
-    size = (4.2 * len(shown), 3.4 * len(quantities) + 0.2)
-    with drawing(size, path) as figure:
-        for row, (name, losses) in enumerate(quantities.items()):
-            heights = Heights(np.array(losses)[np.ix_(rows, columns)], scale, clip)
+    notes, cells = [], []
+    for kind, quantities in families(grid.losses, grid.also).items():
+        for name, losses in quantities.items():
+            how: Any = (scale, clip) if kind == LOSS else ("linear", None)
+            heights = Heights(np.array(losses)[np.ix_(rows, columns)], *how)
             notes += [f"{name}: {text}" for text in heights.notes]
-            for column, kind in enumerate(shown, 1):
-                place = len(quantities), len(shown), row * len(shown) + column
-                if kind == "contour":
-                    axes = figure.add_subplot(*place)
-                    _contour(axes, x, y, heights, name, colour_map)
-                    _flat_trails(axes, grid)
-                else:
-                    axes = figure.add_subplot(*place, projection="3d")
-                    _raised(axes, x, y, heights, name, colour_map, grid)
-                axes.set_xlabel(labels[0])
-                axes.set_ylabel(labels[1])
+            both = view == "both" and kind == LOSS
+            shown = ("contour", "3d") if both else ("3d" if view == "3d" else "contour",)
+            cells += [(name, heights, one) for one in shown]
+    across = min(2, len(cells))
+    down = -(-len(cells) // across)
+    with drawing((4.2 * across, 3.4 * down + 0.2), path) as figure:
+        for place, (name, heights, shown) in enumerate(cells, 1):
+            if shown == "contour":
+                axes = figure.add_subplot(down, across, place)
+                _contour(axes, x, y, heights, name, colour_map)
+                _flat_trails(axes, grid)
+            else:
+                axes = figure.add_subplot(down, across, place, projection="3d")
+                _raised(axes, x, y, heights, name, colour_map, grid)
+            axes.set_xlabel(labels[0])
+            axes.set_ylabel(labels[1])
         if not grid.complete:
             notes.append(
                 f"coarse grid of {len(columns)} x {len(rows)}: {grid.evaluated} of "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.landscape.figures.families import LOSS, families
 from thalweg.landscape.figures.heights import Heights, Scale
 from thalweg.landscape.figures.style import COLOURS, drawing, note
 
@@ -16,7 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from thalweg.landscape.curvature.density import SpectralDensity
-    from thalweg.landscape.layers import LayerBarriers
+    from thalweg.landscape.layers import LayerBarrier, LayerBarriers
+
+STYLES: Any = [
+    {"color": colour, "linestyle": stroke}
+    for colour, stroke in zip(COLOURS, ("-", "--", "-.", ":", "-", "--", "-."), strict=True)
+]
+"""Of series in one panel: told apart without colours too."""
 
 
 def draw_line(
@@ -29,69 +37,103 @@ def draw_line(
     scale: Scale = "auto",
     clip: float | None = None,
     ends: tuple[str, str] | None = None,
+    also: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
-    """Draw losses against positions; the two ends are marked by name if there are names."""
-    heights = Heights(np.array(losses), scale, clip)
-    with drawing((4.2, 3.0), path) as figure:
-        axes = figure.add_subplot()
-        axes.plot(positions, heights.values, color=COLOURS[0])
-        if ends is not None:
-            for name, k, align in zip(ends, (0, -1), ("left", "right"), strict=True):
-                axes.plot([positions[k]], [heights.values[k]], "o", color=COLOURS[1])
-                axes.annotate(
-                    name,
-                    (positions[k], heights.values[k]),
-                    xytext=(0, 6),
-                    textcoords="offset points",
-                    ha=align,
-                )
-        _finish(axes, heights, label, title)
-        note(figure, heights.notes)
+    """Draw losses against positions, and each other kind of quantity in a panel of its own.
+
+    The scale and the clip are those of losses. The two ends are marked by name if there are names.
+    """
+    kinds = families(losses, also or {})
+    notes = []
+    with drawing((4.2 * len(kinds), 3.0), path) as figure:
+        for place, (kind, series) in enumerate(kinds.items(), 1):
+            axes = figure.add_subplot(1, len(kinds), place)
+            how = (scale, clip) if kind == LOSS else ("linear", None)
+            heights = Heights(np.array(list(series.values())), *how)
+            for name, values, style in zip(series, heights.values, STYLES, strict=False):
+                axes.plot(positions, values, label=name, **style)
+            if ends is not None:
+                _name_ends(axes, positions, heights.values[0], ends)
+            if len(series) > 1:
+                axes.legend()
+            axes.set_xlabel(label)
+            axes.set_ylabel(f"{kind} (log scale)" if heights.log else kind)
+            axes.set_title(title if kind == LOSS else "")
+            if heights.log:
+                axes.set_yscale("log")
+            axes.margins(y=0.12)
+            notes += heights.notes
+        note(figure, notes)
     return figure
 
 
-def _finish(axes: Any, heights: Heights, label: str, title: str) -> None:
-    axes.set_xlabel(label)
-    axes.set_ylabel("loss (log scale)" if heights.log else "loss")
-    axes.set_title(title)
-    if heights.log:
-        axes.set_yscale("log")
-    axes.margins(y=0.12)
+def _name_ends(axes: Any, positions: Any, values: Any, ends: tuple[str, str]) -> None:
+    for name, k, align in zip(ends, (0, -1), ("left", "right"), strict=True):
+        axes.plot([positions[k]], [values[k]], "o", color="black", markersize=4)
+        axes.annotate(
+            name,
+            (positions[k], values[k]),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha=align,
+        )
 
 
 def draw_barriers(result: LayerBarriers, path: str | os.PathLike[str] | None) -> Figure:
-    """Draw the barrier of each set of layers, a bar for each host; controls are hollow."""
+    """Draw the barrier of each set of layers, a bar for each host; controls are hollow.
+
+    Each other quantity has a panel of its own, with its largest change.
+    """
     sets = list(dict.fromkeys(one.layers for one in result.barriers))
     growing = result.order != "single"
     names = [f"+ {one[-1]}" if growing and k else ", ".join(one) for k, one in enumerate(sets)]
     height = 1.2 + 0.22 * len(sets) * (2 if result.controls else 1)
-    missing = sum(math.isnan(one.barrier) for one in (*result.barriers, *result.controls))
-    with drawing((4.6, height), path) as figure:
-        axes = figure.add_subplot()
-        groups = [(result.barriers, "", {})]
-        if result.controls:
-            groups.append((result.controls, ", random control", {"fill": False}))
-        width = 0.8 / (2 * len(groups))
-        for g, (some, suffix, style) in enumerate(groups):
-            for h, host in enumerate(result.names):
-                of = {one.layers: one.barrier for one in some if one.host == host}
-                place = np.arange(len(sets)) + (2 * g + h) * width - 0.4 + width / 2
-                colour = {"color": COLOURS[h]} if not style else {"edgecolor": COLOURS[h]}
-                axes.barh(
-                    place,
-                    [of[one] for one in sets],
-                    width,
-                    label=f"in {host}{suffix}",
-                    **colour,
-                    **style,
-                )
-        axes.set_yticks(range(len(sets)), names)
-        axes.invert_yaxis()
-        axes.axvline(0, color="black", linewidth=0.6)
-        axes.set_xlabel("barrier: loss above the mean of both solutions")
-        axes.legend()
-        note(figure, [f"{missing} barriers are NaN and left out"] if missing else [])
+    panels: dict[str, Callable[[LayerBarrier], float]] = {
+        "barrier: loss above the mean of both solutions": lambda one: one.barrier,
+        **{
+            f"change of {name} from the mean": partial(result.change, name=name)
+            for name in result.also_ends
+        },
+    }
+    missing = 0
+    with drawing((4.6 + 2.6 * (len(panels) - 1), height), path) as figure:
+        first = None
+        for place, (label, measure) in enumerate(panels.items(), 1):
+            axes = figure.add_subplot(1, len(panels), place, sharey=first)
+            missing += _bars(axes, result, sets, measure)
+            axes.axvline(0, color="black", linewidth=0.6)
+            axes.set_xlabel(label)
+            if first is None:
+                first = axes
+                axes.set_yticks(range(len(sets)), names)
+                axes.invert_yaxis()
+                axes.legend()
+            else:
+                axes.tick_params(labelleft=False)
+        note(figure, [f"{missing} bars are NaN and left out"] if missing else [])
     return figure
+
+
+def _bars(
+    axes: Any,
+    result: LayerBarriers,
+    sets: Sequence[tuple[str, ...]],
+    measure: Callable[[LayerBarrier], float],
+) -> int:
+    """Draw a bar for each set of layers and host; return how many are NaN."""
+    groups: Any = [(result.barriers, "", {})]
+    if result.controls:
+        groups.append((result.controls, ", random control", {"fill": False}))
+    width, missing = 0.8 / (2 * len(groups)), 0
+    for g, (some, suffix, style) in enumerate(groups):
+        for h, host in enumerate(result.names):
+            of = {one.layers: measure(one) for one in some if one.host == host}
+            missing += sum(math.isnan(value) for value in of.values())
+            place = np.arange(len(sets)) + (2 * g + h) * width - 0.4 + width / 2
+            colour = {"color": COLOURS[h]} if not style else {"edgecolor": COLOURS[h]}
+            label = f"in {host}{suffix}"
+            axes.barh(place, [of[one] for one in sets], width, label=label, **colour, **style)
+    return missing
 
 
 def draw_density(
