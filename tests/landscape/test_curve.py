@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.core.errors import UsageError
-from thalweg.landscape import Curve, DegenerateError, Objective, connect, profile
+from thalweg.landscape import Curve, DegenerateError, Objective, connect, plane, profile
 from thalweg.landscape.curve import coefficients
 
 
@@ -152,3 +152,30 @@ def test_impossible_curves_are_refused() -> None:
         profile(Objective(Ring(), loss, [BATCH]), Curve("chain", ENDS), points=1)
     with pytest.raises(UsageError, match="loss is nan at step 0"):
         connect(Ring(), lambda m, b: m(b) * math.nan, ENDS, lambda step: BATCH, steps=1)
+
+
+def test_a_curve_is_drawn_where_it_lies() -> None:
+    """One with a single bend lies on the plane of its points; another keeps its distance."""
+
+    class Space(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+
+    def point(*w: float) -> dict[str, Tensor]:
+        return {"w": torch.tensor(w, dtype=torch.float64)}
+
+    objective = Objective(Space(), lambda m, b: m.w.square().sum(), [BATCH])
+    points = {"a": point(0, 0, 0), "b": point(1, 2, 0), "c": point(4, 0, 0)}
+    flat = Curve("bezier", tuple(points.values()))
+    high = Curve("chain", (points["a"], point(1, 1, 3), points["c"]))
+    found = plane(objective, points, size=3, curves={"flat": flat, "high": high})
+    one, other = found.trails
+    assert one.smooth
+    for k in (0, 25, 60, 100):
+        c = flat.coefficients(k / 100)
+        assert (one.x[k], one.y[k]) == pytest.approx((c[1] + 4 * c[2], 2 * c[1]), abs=1e-12)
+        assert one.residuals[k] == pytest.approx(0, abs=1e-7)
+        bend = high.coefficients(k / 100)[1]
+        assert other.residuals[k] == pytest.approx(3 * bend, abs=1e-7)
+    assert len(found.plot(view="contour").axes) == 2

@@ -8,7 +8,7 @@ import pytest
 from landscape_results import everything
 
 from thalweg.core.errors import UsageError
-from thalweg.landscape import CurveProfile, LayerBarriers, Line, Plane, Slice, Surface
+from thalweg.landscape import CurveProfile, LayerBarriers, Line, Plane, Slice, Surface, side_by_side
 from thalweg.landscape.curvature import SpectralDensity
 from thalweg.landscape.figures.heights import Heights
 
@@ -81,6 +81,28 @@ def test_a_clip_is_of_losses_alone():
     losses, accuracy = line.plot(clip=2.0, scale="linear").axes
     np.testing.assert_array_equal(losses.lines[0].get_ydata(), [1.0, 2.0, 2.0, 1.0])
     np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), [3.0, 4.0, 5.0, 6.0])
+
+
+def test_side_by_side_has_one_scale(tmp_path):
+    plane = RESULTS[Plane]
+    higher = dataclasses.replace(
+        plane, losses=tuple(tuple(3 * x for x in row) for row in plane.losses)
+    )
+    both = {"one": plane, "other": higher}
+    figure = side_by_side(both, tmp_path / "x.png", scale="linear", view="both")
+    norms = [axes.collections[0].norm for axes in figure.axes[:2]]
+    ends = {(norm.vmin, norm.vmax) for norm in norms}
+    low, high = np.min(plane.losses), 3 * np.max(plane.losses)
+    assert len(ends) == 1
+    assert ends.pop() == pytest.approx((low, high))
+    for axes in figure.axes[2:4]:
+        assert axes.get_zlim() == pytest.approx((low, high))
+    assert len(figure.axes) == 5  # one bar
+    side_by_side(both, quantity="test loss")
+    with pytest.raises(UsageError, match="no quantity"):
+        side_by_side(both, quantity="test los")
+    with pytest.raises(UsageError, match="nothing to draw"):
+        side_by_side({})
 
 
 def test_heights_choose_their_scale():

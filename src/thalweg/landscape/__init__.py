@@ -5,6 +5,7 @@ from thalweg.landscape.curve import Curve, connect
 from thalweg.landscape.curve_profile import CurveProfile, profile
 from thalweg.landscape.directions import Direction, Normalisation, random_directions
 from thalweg.landscape.entropy import LocalEntropy, local_entropy
+from thalweg.landscape.figures.together import side_by_side
 from thalweg.landscape.flatness import Sharpness, epsilon_sharpness, sharpness
 from thalweg.landscape.frame import Frame, given_frame, hessian_frame, random_frame
 from thalweg.landscape.geometry import DegenerateError, spanning
@@ -65,6 +66,7 @@ __all__ = [
     "random_directions",
     "random_frame",
     "sharpness",
+    "side_by_side",
     "slice_along",
     "spanning",
     "surface",

@@ -11,6 +11,8 @@ from typing import Any
 
 from thalweg.core.errors import UsageError
 from thalweg.landscape.along import Along
+from thalweg.landscape.curve import Curve
+from thalweg.landscape.curve_trail import curve_trail
 from thalweg.landscape.geometry import (
     DegenerateError,
     axis,
@@ -172,6 +174,7 @@ def plane(
     batch_norm: Policy = "recalibrate",
     frozen_at: str | None = None,
     also: Mapping[str, Objective] | None = None,
+    curves: Mapping[str, Curve] | None = None,
     seconds: float | None = None,
     keep: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -193,6 +196,8 @@ def plane(
         batch_norm: the policy for batch-norm statistics (see `Objective.span`); the published
             procedure is ``recalibrate``.
         frozen_at: the solution whose statistics the policy ``frozen`` keeps.
+        curves: curves by name (see `connect`), drawn as they lie on the plane with their distance
+            from it; one with a single bend lies on the plane of its three points.
         also: as of `surface`, and so are ``seconds`` and ``keep``.
         seconds: stop after so many, with what is then evaluated.
         keep: a file in which the result is kept as it grows, and from which it is continued.
@@ -212,13 +217,18 @@ def plane(
     first, second, third = points
     vectors = vectors_of(objective.model, points)
     check_distinct(list(points), vectors, "plane")
-    dx, px, dy = frame(*vectors)
+    shape = dx, px, dy = frame(*vectors)
     if dy <= rounding(vectors):
         raise DegenerateError(
             f'"{first}", "{second}" and "{third}" lie on one line in weight space and span no '
             "plane; compare them along lines instead",
             tuple(points),
         )
+    trails = []
+    for name, curve in (curves or {}).items():
+        bent = {f"point {j} of {name}": weights for j, weights in enumerate(curve.points)}
+        found = vectors_of(objective.model, bent)
+        trails.append(curve_trail(vectors, shape, name, curve, found))
     xs = axis((0.0, dx, px), size, margin)
     ys = axis((0.0, dy), size, margin)
     start = Plane(
@@ -229,6 +239,7 @@ def plane(
         losses=(),
         batch_norm=batch_norm,
         frozen_at=frozen_at,
+        trails=tuple(trails),
     )
     with objective.span(points, batch_norm=batch_norm, frozen_at=frozen_at) as loss_at:
 

@@ -43,14 +43,15 @@ class Mark(Saved):
 
 @dataclass(frozen=True)
 class Trail(Saved):
-    """A trajectory as it lies on a plane.
+    """A trajectory, or a curve between solutions, as it lies on a plane.
 
     Attributes:
         name: what it is called.
-        steps: the step of each point.
+        steps: the step of each point; of a curve its number.
         x: coordinates along the first direction, in the plane's units.
         y: along the second.
         residuals: Euclidean distance from the plane to each point.
+        smooth: whether it is a curve, of which the points are only samples.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Trail(Saved):
     x: tuple[float, ...]
     y: tuple[float, ...]
     residuals: tuple[float, ...]
+    smooth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,11 +56,12 @@ def draw_grid(
         for place, (name, heights, shown) in enumerate(cells, 1):
             if shown == "contour":
                 axes = figure.add_subplot(down, across, place)
-                _contour(axes, x, y, heights, name, colour_map)
-                _flat_trails(axes, grid)
+                filled = contour(axes, x, y, heights, colour_map)
+                colour_bar(filled, axes, heights, name)
+                flat_trails(axes, grid)
             else:
                 axes = figure.add_subplot(down, across, place, projection="3d")
-                _raised(axes, x, y, heights, name, colour_map, grid)
+                raised(axes, x, y, heights, name, colour_map, grid)
             axes.set_xlabel(labels[0])
             axes.set_ylabel(labels[1])
         if not grid.complete:
@@ -80,7 +81,8 @@ def _norm(heights: Heights) -> Any:
     return (LogNorm if heights.log else Normalize)(*heights.levels()[[0, -1]])
 
 
-def _contour(axes: Any, x: Any, y: Any, heights: Heights, name: str, colour_map: str) -> None:
+def contour(axes: Any, x: Any, y: Any, heights: Heights, colour_map: str) -> Any:
+    """Draw filled contours; return them."""
     levels, norm = heights.levels(), _norm(heights)
     values = np.ma.masked_invalid(heights.values)
     # Filled in many steps: colour is read as continuous, lines as levels.
@@ -88,17 +90,27 @@ def _contour(axes: Any, x: Any, y: Any, heights: Heights, name: str, colour_map:
     filled = axes.contourf(x, y, values, fine, norm=norm, cmap=colour_map, extend="max")
     filled.set_edgecolor("face")
     axes.contour(x, y, values, levels, colors="white", linewidths=0.4, alpha=0.6)
+    return filled
+
+
+def colour_bar(filled: Any, axes: Any, heights: Heights, name: str, **words: Any) -> None:
+    """Draw what the colours mean."""
     label = f"{name} (log scale)" if heights.log else name
-    bar = axes.figure.colorbar(filled, ax=axes, label=label)
+    figure = filled.axes.figure
+    bar = figure.colorbar(filled, ax=axes, label=label, **words)
     bar.ax.minorticks_off()
     ticks = heights.levels(5)
     bar.set_ticks(ticks.tolist(), labels=[f"{tick:.3g}" for tick in ticks])
 
 
-def _flat_trails(axes: Any, grid: Grid) -> None:
+def flat_trails(axes: Any, grid: Grid) -> None:
+    """Draw trajectories, curves and marked points over contours."""
     for place, trail in enumerate(grid.trails):
         colour = COLOURS[(place + 1) % len(COLOURS)]
-        axes.plot(trail.x, trail.y, color="white", linewidth=2.6)
+        axes.plot(trail.x, trail.y, color="white", linewidth=2.8)
+        if trail.smooth:
+            axes.plot(trail.x, trail.y, color=colour, label=trail.name)
+            continue
         axes.plot(trail.x, trail.y, ".-", color=colour, markersize=4, label=trail.name)
         axes.plot(trail.x[-1:], trail.y[-1:], "*", color=colour, markersize=9, mec="white")
     for name, x, y in points(grid):
@@ -116,21 +128,35 @@ def points(grid: Grid) -> list[tuple[str, float, float]]:
     return marked + [(name, x, y) for name, (x, y) in grid.through().items()]
 
 
-def _raised(
+def raised(
     axes: Any, x: Any, y: Any, heights: Heights, name: str, colour_map: str, grid: Grid
 ) -> None:
     """Draw in 3D; matplotlib has no logarithmic z axis, so heights are logarithms themselves."""
     z = np.log10(heights.values) if heights.log else heights.values
     axes.computed_zorder = False
     across, up = np.meshgrid(x, y)
+    low, high = heights.levels()[[0, -1]]
+    if heights.log:
+        low, high = np.log10([low, high])
+    axes.set_zlim(low, high)
     axes.plot_surface(
-        across, up, z, cmap=colour_map, rstride=1, cstride=1, linewidth=0, antialiased=True
+        across,
+        up,
+        z,
+        cmap=colour_map,
+        vmin=low,
+        vmax=high,
+        rstride=1,
+        cstride=1,
+        linewidth=0,
+        antialiased=True,
     )
     at = RegularGridInterpolator((y, x), z, bounds_error=False)
     for place, trail in enumerate(grid.trails):
         height = at(np.stack([trail.y, trail.x], 1))
         colour = COLOURS[(place + 1) % len(COLOURS)]
-        axes.plot(trail.x, trail.y, height, ".-", color=colour, markersize=3, zorder=10)
+        style = "-" if trail.smooth else ".-"
+        axes.plot(trail.x, trail.y, height, style, color=colour, markersize=3, zorder=10)
     for _, i, j in points(grid):
         axes.scatter([i], [j], at([(j, i)]), color="white", edgecolor="black", zorder=11)
     axes.set_zlabel(f"log10 of {name}" if heights.log else name)

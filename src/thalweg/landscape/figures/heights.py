@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -68,6 +70,17 @@ class Heights:
         missing = int(np.isnan(values).sum())
         if missing:
             self.notes.append(f"{missing} of {values.size} points are NaN and left out")
+
+    def split(self, shapes: Sequence[tuple[int, ...]]) -> list[Heights]:
+        """Return parts of the values, one after the other, each with the scale of the whole."""
+        parts, start = [], 0
+        for shape in shapes:
+            part = copy.copy(self)
+            size = math.prod(shape)
+            part.values = self.values.reshape(-1)[start : start + size].reshape(shape)
+            start += size
+            parts.append(part)
+        return parts
 
     def levels(self, count: int = 22) -> np.ndarray:
         """Return values for contour lines, even on the scale."""
