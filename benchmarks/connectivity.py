@@ -136,7 +136,7 @@ def main():
         one.save(out / f"plane-{name.replace(' ', '-')}.npz")
     for suffix in ("png", "pdf"):
         landscape.side_by_side(
-            planes, out / f"planes.{suffix}", label="training loss with weight decay", scale="log"
+            planes, out / f"planes.{suffix}", label="training objective", scale="log"
         )
     print(f"{time.process_time() - begin:.0f} CPU seconds; figure: {out / 'planes.png'}")
 

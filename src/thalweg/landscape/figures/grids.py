@@ -103,7 +103,7 @@ def colour_bar(filled: Any, axes: Any, heights: Heights, name: str, **words: Any
     bar.set_ticks(ticks.tolist(), labels=[f"{tick:.3g}" for tick in ticks])
 
 
-def flat_trails(axes: Any, grid: Grid) -> None:
+def flat_trails(axes: Any, grid: Grid, legend: bool = True) -> None:
     """Draw trajectories, curves and marked points over contours."""
     for place, trail in enumerate(grid.trails):
         colour = COLOURS[(place + 1) % len(COLOURS)]
@@ -115,10 +115,21 @@ def flat_trails(axes: Any, grid: Grid) -> None:
         axes.plot(trail.x[-1:], trail.y[-1:], "*", color=colour, markersize=9, mec="white")
     for name, x, y in points(grid):
         axes.plot([x], [y], "o", color="white", markeredgecolor="black", markersize=6)
+        # Below the point, but not over the edge.
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        share = (x - left) / (right - left)
+        above = (y - low) / (high - low) < 0.12
         axes.annotate(
-            name, (x, y), xytext=(5, 5), textcoords="offset points", color="white", fontsize=8
+            name,
+            (x, y),
+            xytext=(0, 6 if above else -6),
+            textcoords="offset points",
+            ha="left" if share < 0.1 else "right" if share > 0.9 else "center",
+            va="bottom" if above else "top",
+            color="white",
+            fontsize=8,
         )
-    if grid.trails:
+    if grid.trails and legend:
         axes.legend(loc="upper right", labelcolor="white")
 
 

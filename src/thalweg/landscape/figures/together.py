@@ -73,7 +73,7 @@ def side_by_side(
     parts = whole.split([one.shape for one in values])
     name = label or quantity or LOSS
     kinds = ("contour", "3d") if view == "both" else (view,)
-    with drawing((3.1 * len(grids) + 0.8, 3.1 * len(kinds) + 0.2), path) as figure:
+    with drawing((2.7 * len(grids) + 0.8, 2.6 * len(kinds) + 0.2), path) as figure:
         flat: list[Any] = []
         filled: Any = None
         for row, kind in enumerate(kinds):
@@ -85,7 +85,7 @@ def side_by_side(
                 if kind == "contour":
                     axes: Any = figure.add_subplot(*place)
                     filled = contour(axes, x, y, heights, colour_map)
-                    flat_trails(axes, grid)
+                    flat_trails(axes, grid, legend=[t.name for t in grid.trails] != [title])
                     flat.append(axes)
                 else:
                     axes = figure.add_subplot(*place, projection="3d")
@@ -93,8 +93,6 @@ def side_by_side(
                 if row == 0:
                     axes.set_title(title)
                 across, up = grid.labels()
-                if kind == "contour" and across == up:  # distances on both axes
-                    axes.set_aspect("equal")
                 axes.set_xlabel(across)
                 axes.set_ylabel(up if column == 1 or up != across else "")
         if filled is not None:
