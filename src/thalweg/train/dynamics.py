@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from dataclasses import dataclass, fields
@@ -22,6 +23,8 @@ from thalweg.workload.batch import sample_count
 from thalweg.workload.batches import in_order
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from thalweg.train.run import Run
 
 
@@ -67,6 +70,16 @@ class Dynamics:
     noise_scale: np.ndarray
     measured: str
     cost: float
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the loss, and sharpness beside where the rule becomes unstable; see `Grid.plot`.
+
+        Raises:
+            UsageError: nothing was measured, or matplotlib is missing.
+        """
+        from thalweg.landscape.figures.dynamics import draw_dynamics
+
+        return draw_dynamics({"run": self}, path)
 
 
 class FollowDynamics(Callback):
