@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
+from thalweg.landscape import Objective
 from thalweg.landscape.curvature import (
+    Hessian,
     Lanczos,
     diagonal,
     eigenpairs,
@@ -233,3 +235,17 @@ def test_too_few_products_are_refused(method: str, few: int) -> None:
         trace(matrix(DECAYING), few, method)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="one product"):
         diagonal(matrix(DECAYING), 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_start_does_not_prefer_the_second_eigenvector(seed):
+    """The top one belongs to a feature whose sum over samples is zero, the second to a constant."""
+    random = torch.Generator().manual_seed(0)
+    x = 0.3 * torch.randn(64, 300, generator=random)
+    x[:, 0] = 34**0.5 * torch.tensor([1.0, -1.0]).repeat(32)
+    x[:, 1] = 31**0.5
+    model = nn.Linear(300, 1, bias=False)
+    objective = Objective(model, lambda m, b: 0.5 * m(b).square().mean(), [x])
+    top = eigenpairs(Hessian(objective), 1, tolerance=1e-2, seed=seed)
+    exact = torch.linalg.eigvalsh((x.mT @ x / 64).double())[-1]
+    assert float(top.values[0]) == pytest.approx(float(exact), rel=0.02)
