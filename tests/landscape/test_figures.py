@@ -8,8 +8,17 @@ import pytest
 from landscape_results import everything
 
 from thalweg.core.errors import UsageError
-from thalweg.landscape import CurveProfile, LayerBarriers, Line, Plane, Slice, Surface, side_by_side
-from thalweg.landscape.curvature import SpectralDensity
+from thalweg.landscape import (
+    CurveProfile,
+    LayerBarriers,
+    Line,
+    Plane,
+    Sharpness,
+    Slice,
+    Surface,
+    side_by_side,
+)
+from thalweg.landscape.curvature import Eigenpairs, GradientStatistics, SpectralDensity
 from thalweg.landscape.figures.heights import Heights
 
 RESULTS = everything()
@@ -21,7 +30,18 @@ def words(figure) -> str:
 
 @pytest.mark.parametrize(
     "kind",
-    [Line, Plane, Slice, Surface, CurveProfile, LayerBarriers, SpectralDensity],
+    [
+        Line,
+        Plane,
+        Slice,
+        Surface,
+        CurveProfile,
+        LayerBarriers,
+        SpectralDensity,
+        Eigenpairs,
+        GradientStatistics,
+        Sharpness,
+    ],
     ids=lambda kind: kind.__name__,
 )
 def test_every_result_becomes_a_file(kind, tmp_path):

@@ -11,7 +11,11 @@ from thalweg import workload
 from thalweg.cli.application import app
 from thalweg.core.errors import UsageError
 from thalweg.landscape import Surface, load
+from thalweg.race.config import RaceConfig
+from thalweg.race.entrants import parse_entrants
+from thalweg.race.run import run_race
 from thalweg.race.solutions import open_solutions
+from thalweg.race.store import Store
 
 
 @pytest.fixture
@@ -84,6 +88,29 @@ def test_a_surface_goes_on(run, tmp_path):
 
 def test_sharpness_is_printed(run):
     assert "rises by" in run("sharpness", A)
+
+
+def test_entrants_of_a_race_are_looked_at(tmp_path):
+    """By name the best final run, by the run's own name that one."""
+    folder = tmp_path / "race"
+    entrants = parse_entrants(["slow=sgd(lr=1e-4)", "fast=sgd(lr=0.1)"])
+    run_race(RaceConfig("logistic-regression", entrants, folder, trials=1, seeds=2, steps=5))
+    found = open_solutions(str(folder), ["fast", "slow"], samples=50)
+    assert list(found.points) == ["fast", "slow"]
+    with Store.open(folder) as store:
+        runs = [run for run in store.runs("final") if run.entrant == "fast"]
+        best = min(runs, key=lambda run: run.final_metric)
+        other = max(runs, key=lambda run: run.final_metric)
+    metric = found.metrics["test loss above the minimum"]
+    assert metric.value() == pytest.approx(best.final_metric)
+    again = open_solutions(str(folder), [other.run_id], samples=50)
+    assert again.metrics["test loss above the minimum"].value() == pytest.approx(other.final_metric)
+    done = CliRunner().invoke(
+        app, ["line", str(folder), "slow", "fast", "--steps", "2", "--out", str(tmp_path / "line")]
+    )
+    assert done.exit_code == 0, done.output
+    with pytest.raises(UsageError, match='no final run of "nobody" finished'):
+        open_solutions(str(folder), ["nobody"])
 
 
 def test_unusable_weights_are_refused(run, tmp_path):

@@ -34,10 +34,13 @@ def sharpness(
     if len(weights) != 1:
         raise UsageError(f"sharpness is that of one point, found {len(weights)}")
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
-    if epsilon is None:
-        result = landscape.sharpness(found.train, rho, p=p, adaptive=adaptive)
-    else:
-        result = landscape.epsilon_sharpness(found.train, epsilon)
+    with looking.progress_bar("sharpness") as progress:
+        if epsilon is None:
+            result = landscape.sharpness(
+                found.train, rho, p=p, adaptive=adaptive, progress=progress
+            )
+        else:
+            result = landscape.epsilon_sharpness(found.train, epsilon, progress=progress)
     console().print(
         f"loss {number(result.loss)}, rises by {number(result.rise)}, "
         f"dual gradient norm {number(result.gradient_norm)}"

@@ -27,13 +27,20 @@ def spectrum(
     from thalweg.race.solutions import open_solutions
 
     file = looking.prepare(out, "density", figure)
+    top_figure = looking.prepare(out, "eigenpairs", figure)
     if len(weights) != 1:
         raise UsageError(f"a spectrum is that of one point, found {len(weights)}")
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
     hessian = Hessian(found.train)
-    top = eigenpairs(hessian, count, seed=seed)
+    with looking.progress_bar("eigenpairs, at most") as progress:
+        top = eigenpairs(hessian, count, seed=seed, progress=progress)
     top.save(out / "eigenpairs.npz")
     for value, residual in zip(top.values.tolist(), top.residuals.tolist(), strict=True):
         console().print(f"eigenvalue {number(value):>10}  residual {number(residual)}")
-    density = spectral_density(hessian, probes=probes, steps=steps, seed=seed)
+    if top_figure is not None:
+        top.plot(top_figure)
+    with looking.progress_bar("density") as progress:
+        density = spectral_density(
+            hessian, probes=probes, steps=steps, seed=seed, progress=progress
+        )
     looking.write(density, out, "density", file, title=found.workload.title)

@@ -1,9 +1,11 @@
 """How far the loss rises in a neighbourhood of the weights."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +14,12 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError
 from thalweg.engine.closure import unflatten
-from thalweg.landscape.objective import Objective
+from thalweg.landscape.objective import Objective, Progress
 from thalweg.landscape.results import Saved
 from thalweg.landscape.slope import slope_here
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INFINITY = math.inf
 
@@ -35,6 +40,13 @@ class Sharpness(Saved):
     gradient_norm: float
     displacement: Tensor
 
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Draw how the worst point's displacement is spread over entries; see `Grid.plot`."""
+        from thalweg.landscape.figures.lines import draw_sizes
+
+        title = f"loss {self.loss:.4g}, rises by {self.rise:.3g}"
+        return draw_sizes({"displacement": self.displacement}, path, title)
+
 
 def sharpness(
     objective: Objective,
@@ -44,6 +56,7 @@ def sharpness(
     adaptive: bool = False,
     eta: float = 0.0,
     ascent_steps: int = 1,
+    progress: Progress | None = None,
 ) -> Sharpness:
     r"""Return how far the loss rises within :math:`|T^{-1} e|_p \le \rho`.
 
@@ -67,6 +80,7 @@ def sharpness(
         adaptive: whether the neighbourhood scales with the weights.
         eta: added to the weights' magnitude.
         ascent_steps: gradients to follow.
+        progress: told how many of how many are followed.
 
     Raises:
         UsageError: an impossible argument.
@@ -89,11 +103,17 @@ def sharpness(
             # Written so that a NaN is kept, and the single step's fall too.
             if not loss - start <= rise or ascent_steps == 1:
                 worst, rise = e, loss - start
+            if progress is not None:
+                progress(step + 1, ascent_steps)
     return Sharpness(rise, start, norm, worst)
 
 
 def epsilon_sharpness(
-    objective: Objective, epsilon: float = 1e-3, *, iterations: int = 10
+    objective: Objective,
+    epsilon: float = 1e-3,
+    *,
+    iterations: int = 10,
+    progress: Progress | None = None,
 ) -> Sharpness:
     r"""Return Keskar's sharpness: the rise within a box around the weights.
 
@@ -107,6 +127,7 @@ def epsilon_sharpness(
         objective: the loss, over all of its batches together.
         epsilon: the box's size.
         iterations: of L-BFGS-B; the paper takes 10.
+        progress: told how many of at most how many iterations are done.
 
     Raises:
         UsageError: an impossible argument.
@@ -129,12 +150,21 @@ def epsilon_sharpness(
             seen.append((loss, moved))
             return -loss, -slope.cpu().numpy().astype(np.float64)
 
+        done = 0
+
+        def after(e: np.ndarray) -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done, iterations)
+
         box = width.cpu().numpy().astype(np.float64)
         first = 1e-3 * box * np.sign(g.cpu().numpy())
         minimize(
             descend,
             first,
             jac=True,
+            callback=after,
             method="L-BFGS-B",
             bounds=list(zip(-box, box, strict=True)),
             options={"maxiter": iterations},

@@ -14,6 +14,7 @@ from torch import Tensor
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
 from thalweg.landscape.curvature.lanczos import Lanczos, Operator, signs
+from thalweg.landscape.objective import Progress
 from thalweg.landscape.results import Saved
 
 if TYPE_CHECKING:
@@ -98,7 +99,12 @@ class SpectralDensity(Saved):
 
 
 def spectral_density(
-    operator: Operator, *, probes: int = 10, steps: int = 50, seed: int = 0
+    operator: Operator,
+    *,
+    probes: int = 10,
+    steps: int = 50,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> SpectralDensity:
     """Return the spectral density by stochastic Lanczos quadrature.
 
@@ -112,6 +118,7 @@ def spectral_density(
         probes: how many random vectors.
         steps: products a probe, fewer if the matrix is smaller.
         seed: of the vectors.
+        progress: told how many of how many products are taken.
 
     Raises:
         UsageError: an impossible argument, or a product that is not finite.
@@ -127,6 +134,8 @@ def spectral_density(
         lanczos = Lanczos(operator, signs(operator, random), random)
         while lanczos.steps < steps and not (lanczos.steps and lanczos.residual == 0):
             lanczos.step()
+            if progress is not None:
+                progress(probe * steps + lanczos.steps, probes * steps)
         values, vectors = torch.linalg.eigh(lanczos.matrix())
         # A space that closed early needs no more nodes; the rest weigh nothing.
         nodes[probe] = values[-1]

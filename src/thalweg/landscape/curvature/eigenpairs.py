@@ -1,7 +1,8 @@
 """The outermost eigenvalues of a curvature matrix, with their eigenvectors and errors."""
 
+import os
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,7 +11,11 @@ from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.landscape.curvature.lanczos import Lanczos, Operator, gaussian
 from thalweg.landscape.curvature.operators import Curvature
+from thalweg.landscape.objective import Progress
 from thalweg.landscape.results import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 End = Literal["top", "bottom", "magnitude", "both"]
 ENDS: tuple[End, ...] = get_args(End)
@@ -37,6 +42,12 @@ class Eigenpairs(Saved):
     products: int
     converged: bool
 
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Draw the eigenvalues with their residuals as bars; see `Grid.plot` for the path."""
+        from thalweg.landscape.figures.lines import draw_eigenvalues
+
+        return draw_eigenvalues(self, path)
+
 
 def eigenpairs(
     operator: Operator,
@@ -46,6 +57,7 @@ def eigenpairs(
     tolerance: float = 1e-3,
     max_products: int = 200,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Eigenpairs:
     r"""Return the outermost eigenpairs by Lanczos' method, which stops by its residuals.
 
@@ -63,6 +75,7 @@ def eigenpairs(
         tolerance: of the residuals.
         max_products: where to give up; the result then says that it did not converge.
         seed: of the random start.
+        progress: told how many of at most how many products are taken.
 
     Raises:
         UsageError: an impossible argument, or a product that is not finite.
@@ -84,6 +97,8 @@ def eigenpairs(
     lanczos = Lanczos(operator, start, random)
     while True:
         lanczos.step()
+        if progress is not None:
+            progress(lanczos.steps, max_products)
         if lanczos.steps < count:
             continue
         values, inner = torch.linalg.eigh(lanczos.matrix())

@@ -1,9 +1,10 @@
 """Gradients of single samples, and what their scatter says."""
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from thalweg.core.errors import UsageError
 from thalweg.engine.one_vector import vector
 from thalweg.landscape.objective import Objective
 from thalweg.landscape.results import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHUNK = 64
 """Samples whose gradients are computed together: more is faster, and takes more memory."""
@@ -37,6 +41,14 @@ class GradientStatistics(Saved):
     variance: Tensor
     samples: int
     noise_scale: float
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Draw how mean and standard deviation are spread over entries; see `Grid.plot`."""
+        from thalweg.landscape.figures.lines import draw_sizes
+
+        title = f"noise scale {self.noise_scale:.3g}, {self.samples} samples"
+        parts = {"mean": self.mean, "standard deviation": self.variance.sqrt()}
+        return draw_sizes(parts, path, title)
 
 
 def gradient_statistics(objective: Objective) -> GradientStatistics:
