@@ -1,8 +1,8 @@
 """What eigenpairs, spectral densities and surfaces cost, as ratios in one run.
 
 The net is a 784-200-200-10 tanh network on digits of all ten classes, after some steps of gradient
-descent with momentum. Counted are products and CPU time in units of a gradient (the median of several, in
-turns with what is measured). Run it on an idle machine::
+descent with momentum. Counted are products and CPU time in units of a gradient (the median of
+several, in turns with what is measured). Run it on an idle machine::
 
     python benchmarks/curvature.py [--samples 1000] [--steps 60] [--repeats 3] [--pyhessian]
 """

@@ -231,8 +231,8 @@ def test_everything_works_by_keyboard_and_is_read_out(visit):
     visit.page.keyboard.press("ArrowRight")
     visit.page.keyboard.press("ArrowUp")
     live = "document.getElementById('live').textContent"
-    visit.until(live, lambda text: "first direction 0.25" in text)
-    assert f"loss {0.5 + 3 / 16 + 2 / 16 + 4 / 16:.5g}" in visit.value(live)
+    visit.until(live, lambda text: f"loss {0.5 + 3 / 16 + 2 / 16 + 4 / 16:.5g}" in text)
+    assert "first direction 0.25" in visit.value(live)
     visit.page.keyboard.press("Escape")
     visit.settle()
     assert visit.value(f"{HOOK}.page.point") is None

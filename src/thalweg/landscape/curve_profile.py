@@ -46,6 +46,7 @@ class CurveProfile(Along):
         return max(values) - max(values[0], values[-1])
 
     def way(self) -> dict[str, Any]:
+        """Return positions, label, title and ends; see `Along`."""
         return {
             "positions": self.lengths,
             "label": "length along the curve",

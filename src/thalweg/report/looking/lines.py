@@ -12,6 +12,7 @@ import numpy as np
 from thalweg.landscape import CurveProfile, LayerBarriers, Line, Slice
 from thalweg.landscape.along import Along
 from thalweg.landscape.curvature import SpectralDensity
+from thalweg.landscape.figures.families import LOSS, families
 from thalweg.landscape.figures.heights import Heights, Scale
 from thalweg.report.figure import Figure, Spec, axis, colour, linear_range, log_range, text
 from thalweg.report.look import colour_name
@@ -19,28 +20,38 @@ from thalweg.report.numbers import integer, metric_format, number
 
 Rows = list[tuple[str, str]]
 
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+
 
 def along(result: Along, scale: Scale, clip: float | None) -> dict[str, Any]:
     """Return the page of losses along a line, a slice or a curve."""
     way = result.way()
-    losses = np.array(way["losses"])
-    heights = Heights(losses, scale, clip)
+    kinds = families(result.losses, result.also)
+    curves = kinds.pop(LOSS)
+    heights = Heights(np.array(list(curves.values())), scale, clip)
+    losses = np.array(result.losses)
     form = metric_format(losses[np.isfinite(losses)].tolist())
-    shown = [float(v) if math.isfinite(v) else None for v in heights.values.tolist()]
+    drawn = [
+        [float(v) if math.isfinite(v) else None for v in row] for row in heights.values.tolist()
+    ]
     data: list[Spec] = [
         {
             "type": "scatter",
             "mode": "lines+markers",
+            "name": text(name),
             "x": list(way["positions"]),
-            "y": shown,
-            "customdata": [form(v) for v in losses.tolist()],
-            "hovertemplate": f"loss <b>%{{customdata}}</b><br>{text(way['label'])} %{{x:.4g}}"
-            "<extra></extra>",
-            "line": {"color": colour(colour_name(0)), "width": 2.4},
-            "marker": {"size": 5, "color": colour(colour_name(0))},
+            "y": row,
+            "customdata": [form(v) for v in values],
+            "hovertemplate": f"{text(name)} <b>%{{customdata}}</b><br>{text(way['label'])} "
+            "%{x:.4g}<extra></extra>",
+            "line": {"color": colour(colour_name(k)), "width": 2.4},
+            "marker": {"size": 5, "color": colour(colour_name(k))},
             "connectgaps": False,
+            "showlegend": len(curves) > 1,
         }
+        for k, ((name, values), row) in enumerate(zip(curves.items(), drawn, strict=True))
     ]
+    shown = drawn[0]
     if way["ends"] is not None:
         for name, k in zip(way["ends"], (0, -1), strict=True):
             data.append(
@@ -59,9 +70,10 @@ def along(result: Along, scale: Scale, clip: float | None) -> dict[str, Any]:
                         "line": {"width": 2, "color": colour("surface")},
                     },
                     "cliponaxis": False,
+                    "showlegend": False,
                 }
             )
-    finite = [v for v in shown if v is not None]
+    finite = [v for row in drawn for v in row if v is not None]
     log = {"type": "log", "range": log_range(finite, 0.12)} if heights.log else {}
     figure = Figure(
         id="along",
@@ -72,6 +84,8 @@ def along(result: Along, scale: Scale, clip: float | None) -> dict[str, Any]:
             "yaxis": axis("loss (log scale)" if heights.log else "loss", **log)
             | ({} if log else {"range": linear_range(finite, 0.12)}),
             "hovermode": "closest",
+            "showlegend": len(curves) > 1,
+            "legend": LEGEND,
         },
         height=460,
         note=" ".join(f"{note[0].upper()}{note[1:]}." for note in heights.notes),
@@ -85,11 +99,13 @@ def along(result: Along, scale: Scale, clip: float | None) -> dict[str, Any]:
         ("Points", integer(len(losses))),
         ("Batch norm", str(getattr(result, "batch_norm", "as it is"))),
     ]
+    columns = curves | {name: values for kind in kinds.values() for name, values in kind.items()}
+    forms = [metric_format([v for v in values if math.isfinite(v)]) for values in columns.values()]
     table = (
-        [way["label"], "loss"],
+        [way["label"], *columns],
         [
-            [number(x, 4), form(loss)]
-            for x, loss in zip(way["positions"], losses.tolist(), strict=True)
+            [number(x, 4), *(written(v) for written, v in zip(forms, row, strict=True))]
+            for x, *row in zip(way["positions"], *columns.values(), strict=True)
         ],
     )
     headline, finding = _words(result)
@@ -158,7 +174,7 @@ def barriers(result: LayerBarriers) -> dict[str, Any]:
             "barmode": "group",
             "bargap": 0.3,
             "showlegend": True,
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "legend": LEGEND,
             "hovermode": "closest",
         },
         height=170 + 26 * len(sets) * (2 if result.controls else 1),
