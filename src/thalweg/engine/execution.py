@@ -20,7 +20,7 @@ from thalweg.engine.modifier import (
     transformed,
 )
 from thalweg.engine.numeric import wide
-from thalweg.engine.places import PLAIN, Memory, dtype_of, places, state_names
+from thalweg.engine.places import PLAIN, PlacesCache, dtype_of, places, state_names
 from thalweg.engine.rule import Numbers, Rule, State, measures_each, structural_fields
 from thalweg.engine.tensor_list import TensorList
 from thalweg.engine.trace import UntraceableError, trace
@@ -43,7 +43,7 @@ class Turn(NamedTuple):
         each: by tensor, the numbers that are its own.
         maximize: whether gradients are negated first.
         bits: in which state is stored, if not in the parameter's own dtype.
-        memory: where the tensors lie.
+        cache: where the tensors lie, kept from step to step.
     """
 
     rule: Rule
@@ -56,14 +56,14 @@ class Turn(NamedTuple):
     each: list[dict[str, float]]
     maximize: bool
     bits: storage.Bits | None
-    memory: Memory
+    cache: PlacesCache
 
     def only(self, indices: Sequence[int]) -> "Turn":
         """Return the turn of some of the tensors."""
         if len(indices) == len(self.p):
             return self
         return self._replace(
-            memory=Memory(),
+            cache=PlacesCache(),
             whole=[self.whole[i] for i in indices],
             p=[self.p[i] for i in indices],
             g=[self.g[i] for i in indices],
@@ -118,7 +118,7 @@ def _dispatch(turn: Turn, execution: Execution) -> list[tuple[Sequence[int], "_W
     # Torch's list kernels take one number for all tensors.
     listed = _LOOP if turn.modifiers or measures_each(type(turn.rule)) else _FOREACH
     compiles = execution != "foreach" and type(turn.rule) not in _uncompiled
-    if compiles and turn.memory.look(turn.g, turn.p, turn.states):
+    if compiles and turn.cache.look(turn.g, turn.p, turn.states):
         return [(everything, _COMPILED._replace(otherwise=listed.update))]
     flat: list[int] = []
     # Torch's list kernels are fast only on lists of one device and dtype.
@@ -321,7 +321,7 @@ def _compiled_update(turn: Turn) -> None:
 
 
 def _compiled(turn: Turn, sums_of: Pass | None) -> Sums:
-    found = turn.memory.now
+    found = turn.cache.now
     if found is None:
         kinds = _by_dtypes(turn)
         if len(kinds) > 1:

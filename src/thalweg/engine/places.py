@@ -47,7 +47,7 @@ class Places(NamedTuple):
     entries: int
 
 
-class Memory:
+class PlacesCache:
     """The places of one list of tensors, kept from step to step.
 
     Asking a thousand tensors for everything costs more than their update. From step to step
@@ -56,6 +56,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._kept: Places | None = None
+        self._looked = False
         self.now: Places | None = None
 
     def look(self, g: Sequence[Tensor], p: list[Tensor], states: States) -> Places | None:
@@ -63,14 +64,14 @@ class Memory:
 
         They hold for one step: `renew` begins the next.
         """
-        if self.now is None:
-            self.now = self._again(g, p, states) or self._anew(g, p, states)
-            self._kept = self.now
+        if not self._looked:
+            self._looked = True
+            self.now = self._kept = self._again(g, p, states) or self._anew(g, p, states)
         return self.now
 
     def renew(self) -> None:
         """Forget the places of the step before."""
-        self.now = None
+        self.now, self._looked = None, False
 
     def _again(self, g: Sequence[Tensor], p: list[Tensor], states: States) -> Places | None:
         kept = self._kept

@@ -9,7 +9,7 @@ from torch import Tensor
 from thalweg.core.errors import UsageError
 from thalweg.engine import distributed
 from thalweg.engine.modifier import Modifiers, has, named
-from thalweg.engine.places import Memory
+from thalweg.engine.places import PlacesCache
 from thalweg.engine.rule import Rule, has_formulas
 from thalweg.engine.storage import Bits, compressed
 
@@ -27,7 +27,7 @@ class Part:
         p: what the rule works on: the local parts of sharded tensors if it reads elements.
         g: the gradients that belong to ``p``.
         states: the state dictionaries that belong to ``p``.
-        memory: where the tensors lie.
+        cache: where the tensors lie, kept from step to step.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Part:
     ) -> None:
         self.whole, self._whole_states = p, states
         self.p, self.states = p, states
-        self.memory = Memory()
+        self.cache = PlacesCache()
         self._extras = tuple(extras[0])
         self._begin(rule, t, maximize, g)
         for state, extra in zip(states, extras, strict=True):
@@ -67,7 +67,7 @@ class Part:
         self.rule, self.t, self.maximize, self.g = rule, t, maximize, g
         for state in self._whole_states:
             state["step"] = t
-        self.memory.renew()
+        self.cache.renew()
 
     def close(self) -> None:
         """Let gradients go, and carry state assigned anew from local parts to sharded tensors."""

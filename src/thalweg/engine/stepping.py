@@ -82,7 +82,7 @@ def _turn(
         each,
         part.maximize,
         bits,
-        part.memory,
+        part.cache,
     )
 
 
