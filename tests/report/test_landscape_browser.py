@@ -1,6 +1,7 @@
 """The page of surfaces in a real browser: what it draws, says, and writes."""
 
 import base64
+import dataclasses
 import io
 import json
 import math
@@ -134,7 +135,7 @@ def test_level_lines_lie_on_their_level(visit):
     drawn = visit.value(
         f"""(() => {{
           const {{ page }} = {HOOK}, body = page.bodies[0];
-          return body.levels(page.scale).map(one =>
+          return body.levels().map(one =>
             [one.share, one.lines.flat().map(([x, y]) => body.at(x, y))]);
         }})()"""
     )
@@ -302,6 +303,31 @@ def test_all_surfaces_share_one_scale_and_can_be_hidden(rough):
     rough.page.get_by_role("button", name="smooth").click()
     rough.settle()
     assert rough.page.locator(".ground:visible").count() == 2
+
+
+def test_a_metric_has_a_scale_of_its_own_and_is_shown_when_asked_for(browser, folder, tmp_path):
+    accuracy = surface(lambda across, up: 1 - 0.4 * (across**2 + up**2)).losses
+    grid = dataclasses.replace(marked(), also={"accuracy": accuracy})
+    page = Surfaces(browser, write_landscape(grid, folder / "metric.html", scale="log"))
+    assert page.page.locator(".ground:visible").count() == 1
+    page.page.get_by_role("button", name="accuracy").click()
+    page.settle()
+    assert page.page.locator(".ground:visible").count() == 2
+    assert page.page.locator(".slice svg").count() == 4
+    scales = page.value(f"{HOOK}.page.bodies.map(b => [b.scale.log, b.scale.low, b.scale.high])")
+    assert scales[0] == [True, *(float(end(grid.losses)) for end in (np.min, np.max))]
+    assert scales[1] == [False, *(float(end(accuracy)) for end in (np.min, np.max))]
+    page.set(clip=2.0)
+    assert page.value(f"{HOOK}.page.bodies.map(b => b.clippedPoints > 0)") == [True, False]
+    scene = trimesh.load(io.BytesIO(page.content("glb()")), file_type="glb")
+    grid.export(tmp_path / "x.glb", clip=2.0, scale="log")
+    own = trimesh.load(tmp_path / "x.glb")
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(
+            scene.geometry[name].vertices, own.geometry[name].vertices, atol=1e-6
+        )
+    assert page.complaints == []
+    page.close()
 
 
 def test_gltf_is_that_of_the_library(rough, tmp_path):

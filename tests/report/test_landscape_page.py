@@ -46,11 +46,23 @@ def test_train_and_test_are_side_by_side_and_models_share_one_scale(tmp_path):
     one = dataclasses.replace(marked(), also={"test loss": surface(hostile).losses})
     page = written({"wide": one, "narrow": surface(quadratic)}, tmp_path, clip=3.0)
     names = [held(page, k)[0]["name"] for k in range(3)]
-    assert names == ["wide, loss", "wide, test loss", "narrow"]
+    assert names == ["wide, train loss", "wide, test loss", "narrow"]
     data = json.loads(page.scripts["surfaces"])
     assert data["state"]["clip"] == 3.0
     assert "wide, narrow on one scale" in page.text
     assert sum(tag == "canvas" for tag, _ in page.tags) == 7  # two a surface, and the colour bar
+
+
+def test_metrics_are_beside_the_losses_and_not_on_their_scale(tmp_path):
+    also = {name: surface(lambda x, y: -1000 * x * y).losses for name in ("accuracy", "test loss")}
+    page = written(dataclasses.replace(marked(), also={"accuracy": also["accuracy"]}), tmp_path)
+    data = json.loads(page.scripts["surfaces"])
+    assert [one["kind"] for one in data["surfaces"]] == ["loss", "accuracy"]
+    assert "Loss from 0.5 to 9.5" in page.text
+    page = written(dataclasses.replace(marked(), also=also), tmp_path)
+    kinds = [one["kind"] for one in json.loads(page.scripts["surfaces"])["surfaces"]]
+    assert kinds == ["loss", "accuracy", "loss"]
+    assert "Losses from \u22121000 to 1000" in page.text
 
 
 def test_the_page_has_the_colours_of_every_map(tmp_path):

@@ -19,7 +19,8 @@ from thalweg._version import __version__
 from thalweg.core.errors import UsageError
 from thalweg.core.files import make_folder, write_atomically
 from thalweg.landscape.colour_maps import colour_map, linear
-from thalweg.landscape.figures.heights import Heights, Scale
+from thalweg.landscape.figures.families import on_scales
+from thalweg.landscape.figures.heights import Scale
 
 if TYPE_CHECKING:
     from thalweg.landscape.grid import Grid
@@ -83,11 +84,9 @@ class _Content:
             name: np.array(values)[picked]
             for name, values in {"loss": grid.losses, **grid.also}.items()
         }
-        self.heights = Heights(np.stack(list(self.losses.values())), scale, clip)
+        self.heights = on_scales(self.losses, scale, clip)
         self.colours = colour_map(colours)
-        f = np.log10 if self.heights.log else np.asarray
-        self.drawn = dict(zip(self.losses, f(self.heights.values), strict=True))
-        self.low, self.high = float(f(self.heights.low)), float(f(self.heights.high))
+        self.drawn = {name: one.drawn(one.values) for name, one in self.heights.items()}
 
     def squares(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the indices of points in use, and of each square's corners among them."""
@@ -146,16 +145,18 @@ def _glb(content: _Content) -> bytes:
     wide = float(np.ptp(content.x)), float(np.ptp(content.y))
     ratio = min(max(wide[1] * math.sqrt(g[2]) / (wide[0] * math.sqrt(g[0])), 0.5), 2.0)
     half = (1.0, ratio) if ratio <= 1 else (1 / ratio, 1.0)
-    span = content.high - content.low or 1.0
     across, up = np.meshgrid(content.x, content.y)
-    sizes = [2 * half[0] / wide[0], TALL / span, 2 * half[1] / wide[1]]
     for place, (name, losses) in enumerate(content.losses.items()):
+        heights = content.heights[name]
+        low, high = heights.drawn(heights.low), heights.drawn(heights.high)
+        span = high - low or 1.0
+        sizes = [2 * half[0] / wide[0], TALL / span, 2 * half[1] / wide[1]]
         used, squares = content.squares(name)
         if not len(used):
             raise UsageError(f'no square of "{name}" has four numbers at its corners')
         z = content.drawn[name].ravel()[used]
         points = np.stack([across.ravel()[used], z, -up.ravel()[used]], 1).astype(np.float32)
-        share = np.clip(np.rint((z - content.low) / span * 255), 0, 255).astype(int)
+        share = np.clip(np.rint((z - low) / span * 255), 0, 255).astype(int)
         triangles = squares[:, [0, 1, 3, 1, 2, 3]].ravel().astype(np.uint32)
         attributes = {
             "POSITION": binary.add(points, "VEC3", bounds=True),
@@ -181,13 +182,13 @@ def _glb(content: _Content) -> bytes:
                 "scale": sizes,
                 "translation": [
                     2.4 * half[0] * place - sizes[0] * float(content.x[0] + content.x[-1]) / 2,
-                    -sizes[1] * content.low,
+                    -sizes[1] * low,
                     sizes[2] * float(content.y[0] + content.y[-1]) / 2,
                 ],
                 "extras": {
                     "x": labels[0],
                     "y": labels[1],
-                    "height": f"log10 of {name}" if content.heights.log else name,
+                    "height": f"log10 of {name}" if heights.log else name,
                 },
             }
         )
@@ -226,13 +227,14 @@ def _glb(content: _Content) -> bytes:
 def _vtu(content: _Content) -> bytes:
     """Return VTK: squares with every quantity, trajectories as lines, marks as vertices."""
     used, squares = content.squares("loss")
+    low = content.heights["loss"].drawn(content.heights["loss"].low)
     across, up = np.meshgrid(content.x, content.y)
     points = np.stack([a.ravel()[used] for a in (across, up, content.drawn["loss"])], 1).tolist()
     cells, types, parts = squares.tolist(), [9] * len(squares), [0] * len(squares)
 
     def put(x: float, y: float) -> int:
         height = content.on("loss", x, y)
-        points.append([x, y, content.low if math.isnan(height) else height])
+        points.append([x, y, low if math.isnan(height) else height])
         return len(points) - 1
 
     for place, way in enumerate(content.ways(), 1):

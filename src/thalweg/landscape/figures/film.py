@@ -11,8 +11,9 @@ import numpy as np
 
 from thalweg.core.errors import UsageError
 from thalweg.core.files import make_folder
+from thalweg.landscape.figures.families import LOSS, kind_of, on_scales
 from thalweg.landscape.figures.grids import points
-from thalweg.landscape.figures.heights import Heights, Scale
+from thalweg.landscape.figures.heights import Scale
 from thalweg.landscape.figures.turning import INK, MUTED, Turning
 from thalweg.landscape.objective import Progress
 
@@ -91,20 +92,17 @@ def draw_film(
 def _surfaces(
     grid: Grid, scale: Scale, clip: float | None, colours: str
 ) -> tuple[dict[str, Turning], str]:
-    """Return what turns by name, all on one scale, and what is said of it."""
+    """Return what turns by name, each kind on one scale, and what is said of the scales."""
     columns, rows = grid.finest()
     if len(columns) < 2 or len(rows) < 2:
         raise UsageError(
             f"only {grid.evaluated} points are evaluated, which is not the coarsest grid yet"
         )
     x, y = np.array(grid.x)[columns], np.array(grid.y)[rows]
-    losses = {"loss": grid.losses, **grid.also}
-    values = np.stack([np.array(one)[np.ix_(rows, columns)] for one in losses.values()])
-    heights = Heights(values, scale, clip)
-    f = np.log10 if heights.log else np.asarray
-    low, high = float(f(heights.low)), float(f(heights.high))
-    shares = (f(heights.values) - low) / ((high - low) or 1.0)
-    levels = (f(heights.levels(16))[1:-1] - low) / ((high - low) or 1.0)
+    losses = {LOSS: grid.losses, **grid.also}
+    scales = on_scales(
+        {name: np.array(one)[np.ix_(rows, columns)] for name, one in losses.items()}, scale, clip
+    )
     g = grid.gram()
     ratio = float(np.ptp(y) * math.sqrt(g[2]) / (np.ptp(x) * math.sqrt(g[0])))
     ratio = min(max(ratio, 0.5), 2.0)
@@ -112,10 +110,17 @@ def _surfaces(
     trails = [np.stack([trail.x, trail.y], 1) for trail in grid.trails if len(trail.x) > 1]
     one, other = (label.split(" (")[0] for label in grid.labels())
     labels = (one, other) if one != other else (f"{one}, across", f"{other}, up")
-    surfaces = {
-        name: Turning(x, y, shares[k], levels, half, trails, points(grid), colours, labels)
-        for k, name in enumerate(losses)
-    }
-    kind = ", log scale" if heights.log else ""
-    note = f"from {heights.low:.3g} to {heights.high:.3g}{kind}"
-    return surfaces, "; ".join([note, *heights.notes])
+    surfaces: dict[str, Turning] = {}
+    notes: dict[str, str] = {}
+    for name, heights in scales.items():
+        low, high = heights.drawn(heights.low), heights.drawn(heights.high)
+        span = (high - low) or 1.0
+        shares = (heights.drawn(heights.values) - low) / span
+        levels = (heights.drawn(heights.levels(16))[1:-1] - low) / span
+        surfaces[name] = Turning(x, y, shares, levels, half, trails, points(grid), colours, labels)
+        kind = ", log scale" if heights.log else ""
+        said = "; ".join([f"from {heights.low:.3g} to {heights.high:.3g}{kind}", *heights.notes])
+        notes.setdefault(kind_of(name), said)
+    if len(notes) == 1:
+        return surfaces, notes[LOSS]
+    return surfaces, "; ".join(f"{kind} {said}" for kind, said in notes.items())

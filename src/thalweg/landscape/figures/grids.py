@@ -143,12 +143,10 @@ def raised(
     axes: Any, x: Any, y: Any, heights: Heights, name: str, colour_map: str, grid: Grid
 ) -> None:
     """Draw in 3D; matplotlib has no logarithmic z axis, so heights are logarithms themselves."""
-    z = np.log10(heights.values) if heights.log else heights.values
+    z = heights.drawn(heights.values)
     axes.computed_zorder = False
     across, up = np.meshgrid(x, y)
-    low, high = heights.levels()[[0, -1]]
-    if heights.log:
-        low, high = np.log10([low, high])
+    low, high = heights.drawn(heights.levels()[[0, -1]])
     axes.set_zlim(low, high)
     axes.plot_surface(
         across,

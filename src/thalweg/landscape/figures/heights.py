@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -70,6 +70,10 @@ class Heights:
         missing = int(np.isnan(values).sum())
         if missing:
             self.notes.append(f"{missing} of {values.size} points are NaN and left out")
+
+    def drawn(self, values: Any) -> Any:
+        """Return how high values are drawn: the logarithm of them on a logarithmic scale."""
+        return np.log10(values) if self.log else values
 
     def split(self, shapes: Sequence[tuple[int, ...]]) -> list[Heights]:
         """Return parts of the values, one after the other, each with the scale of the whole."""

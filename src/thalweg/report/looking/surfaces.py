@@ -13,6 +13,7 @@ from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.landscape import Grid, Plane, Surface
 from thalweg.landscape.bending import bending
 from thalweg.landscape.colour_maps import NAMES, colour_map
+from thalweg.landscape.figures.families import LOSS, kind_of
 from thalweg.landscape.figures.heights import Heights, Scale
 from thalweg.report import look as page_look
 from thalweg.report.figure import Spec
@@ -55,7 +56,8 @@ def build(
     if colours is not None:
         colour_map(colours)
     panels = [panel for name, grid in grids.items() for panel in _panels(name, grid, len(grids))]
-    together = np.concatenate([panel["values"].ravel() for panel in panels])
+    losses = [panel["values"].ravel() for panel in panels if panel["kind"] == LOSS]
+    together = np.concatenate(losses)
     heights = Heights(together, scale, clip)
     for place, panel in enumerate(panels):
         panel["colour"] = page_look.colour_name(place)
@@ -70,7 +72,9 @@ def build(
     }
     return {
         "data": data,
-        "panels": [{key: panel[key] for key in ("name", "note", "swatch")} for panel in panels],
+        "panels": [
+            {key: panel[key] for key in ("name", "kind", "note", "swatch")} for panel in panels
+        ],
         "headline": _headline(grids, together),
         "plane": _plane_of(grids),
         "looks": LOOKS,
@@ -99,13 +103,15 @@ def _panels(name: str, grid: Grid, count: int) -> list[dict[str, Any]]:
     marks = [(m.name, m.x, m.y, m.residual) for m in grid.marks]
     marks += [(mark, *at, 0.0) for mark, at in grid.through().items()]
     found = []
-    for quantity, losses in {"loss": grid.losses, **grid.also}.items():
+    for quantity, losses in {LOSS: grid.losses, **grid.also}.items():
         values = np.array(losses)[np.ix_(rows, columns)]
-        full = quantity if count == 1 else f"{name}, {quantity}" if grid.also else name
+        called = "train loss" if quantity == LOSS and "test loss" in grid.also else quantity
+        full = called if count == 1 else f"{name}, {called}" if grid.also else name
         found.append(
             {
                 "name": full,
                 "quantity": quantity,
+                "kind": kind_of(quantity),
                 "grid": grid,
                 "x": x,
                 "y": y,
@@ -116,7 +122,8 @@ def _panels(name: str, grid: Grid, count: int) -> list[dict[str, Any]]:
                     "name": full,
                     "group": name,
                     "quantity": quantity,
-                    "unit": quantity,
+                    "kind": kind_of(quantity),
+                    "unit": called,
                     "x": _binary(x),
                     "y": _binary(y),
                     "losses": _binary(values),
@@ -160,7 +167,8 @@ def _headline(grids: Mapping[str, Grid], values: np.ndarray) -> str:
         return f"{', '.join(grids)} on one scale, from {low} to {high}"
     (grid,) = grids.values()
     low, high = number(float(finite.min())), number(float(finite.max()))
-    what = "Loss" if not grid.also else "Losses"
+    kinds = [kind_of(name) for name in grid.also]
+    what = "Losses" if LOSS in kinds else "Loss"
     return f"{what} from {low} to {high}"
 
 

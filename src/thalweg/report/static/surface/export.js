@@ -7,8 +7,9 @@ function joined(parts) {
   return out;
 }
 
-// Grid points as they are drawn: their height in the page's scale, and the squares without gaps.
-function gridMesh(body, scale) {
+// Grid points as they are drawn: their height on their scale, and the squares without gaps.
+function gridMesh(body) {
+  const { scale } = body;
   const heights = Float64Array.from(body.losses, (v) => scale.f(Math.min(Math.max(v, scale.low), scale.high)));
   const squares = [];
   for (let j = 0; j < body.ny - 1; j++) {
@@ -25,7 +26,7 @@ function gridMesh(body, scale) {
 const MOST = 3.4028234663852886e38;
 
 // Binary glTF 2.0: positions are the plane's coordinates and heights; the node scales them to a box.
-function toGlb(bodies, scale, map, tall) {
+function toGlb(bodies, map, tall) {
   const views = [], accessors = [], parts = [], meshes = [], nodes = [];
   let offset = 0, across = 0;
   const add = (bytes, accessor, target) => {
@@ -36,7 +37,7 @@ function toGlb(bodies, scale, map, tall) {
     return accessors.push({ bufferView: views.length - 1, byteOffset: 0, ...accessor }) - 1;
   };
   for (const body of bodies) {
-    const { heights, used, squares } = gridMesh(body, scale);
+    const { scale } = body, { heights, used, squares } = gridMesh(body);
     const x = (k) => body.x[k % body.nx], y = (k) => body.y[Math.floor(k / body.nx)];
     const sizes = [2 * body.half[0] / (body.x.at(-1) - body.x[0]), tall / scale.span, 2 * body.half[1] / (body.y.at(-1) - body.y[0])];
     const places = little(Float32Array, used.flatMap((k) => [x(k), heights[k], -y(k)]));
@@ -76,8 +77,8 @@ function toGlb(bodies, scale, map, tall) {
 const base64 = (bytes) => { let text = ""; for (let k = 0; k < bytes.length; k += 32768) text += String.fromCharCode(...bytes.subarray(k, k + 32768)); return btoa(text); };
 
 // An unstructured grid of VTK in XML: squares, trajectories as lines, marks as vertices.
-function toVtu(body, others, scale) {
-  const { heights, used, squares } = gridMesh(body, scale);
+function toVtu(body, others) {
+  const { scale } = body, { heights, used, squares } = gridMesh(body);
   const points = used.map((k) => [body.x[k % body.nx], body.y[Math.floor(k / body.nx)], heights[k], k]);
   const cells = squares.map((corners) => ({ corners, type: 9, part: 0 }));
   const put = (a, b) => points.push([a, b, heights[field.nearest(body.y, b) * body.nx + field.nearest(body.x, a)], -1]) - 1;

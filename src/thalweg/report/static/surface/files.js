@@ -17,7 +17,7 @@ function picture(panelList, ratio) {
     }
     const wide = Math.min(width, 460);
     c.translate(Math.round((width - wide) / 2), tall + several + 4);
-    paintBar(new CanvasPen(c), wide);
+    paintBars(new CanvasPen(c), 0, wide, panelList.map((p) => p.body));
   };
   paint();
   return { canvas: made, paint };
@@ -38,13 +38,13 @@ const files = {
         const level = n ? n / COUNT : -1, rings = field.regions(body.fine.z, nx, ny, level).map((ring) => ring.map(index));
         if (rings.length) pen.rings(rings, { fill: rgb(page.map.at((n + 0.5) / COUNT)) });
       }
-      if (page.scale.clipped) {
+      if (body.scale.clipped) {
         const rings = field.regions(body.fine.z, nx, ny, 1.0005).map((ring) => ring.map(index));
         if (rings.length) { pen.rings(rings, { fill: page.ink, alpha: 0.12 }); pen.rings(rings, { fill: "url(#above)" }); }
       }
     });
     pen.parts.push(`<g transform="translate(${place.x} ${tall + 4})">`);
-    paintBar(pen, place.w);
+    paintBars(pen, 0, place.w, [body]);
     pen.parts.push("</g>");
     return pen.svg(`${body.name}: ${body.labels.join(", ")}`);
   },
@@ -55,8 +55,8 @@ const files = {
     paintView(pen, body, camera, page, () => paintQuads(pen, body, camera, page, 12000));
     return pen.svg(`${body.name} over its plane`);
   },
-  glb: () => toGlb(shown().map((p) => p.body), page.scale, page.map, page.tall),
-  vtu: (k = shown()[0].body.index) => toVtu(bodies[k], bodies.filter((b) => b !== bodies[k] && b.group === bodies[k].group), page.scale),
+  glb: () => toGlb(shown().map((p) => p.body), page.map, page.tall),
+  vtu: (k = shown()[0].body.index) => toVtu(bodies[k], bodies.filter((b) => b !== bodies[k] && b.group === bodies[k].group)),
   // One turn in eight seconds, as the browser's recorder codes it.
   async video(seconds = 8) {
     const type = ["video/mp4;codecs=avc1.42E01E", "video/webm;codecs=vp9", "video/webm"].find((t) => MediaRecorder.isTypeSupported(t));

@@ -6,10 +6,13 @@ const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
 const numbers = (text) => new Float64Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 const bodies = data.surfaces.map((one) => new Body({ ...one, x: numbers(one.x), y: numbers(one.y), losses: numbers(one.losses) }));
 const maps = Object.fromEntries(Object.entries(data.maps).map(([name, hex]) => [name, new Colours(Uint8Array.from(hex.match(/../g), (c) => parseInt(c, 16)))]));
-const sorted = Float64Array.from(bodies.flatMap((b) => [...b.losses].filter(Number.isFinite))).sort();
+const LOSS = "loss", kinds = [...new Set(bodies.map((b) => b.kind))];
+const finite = (kind) => Float64Array.from(bodies.flatMap((b) => (b.kind === kind ? [...b.losses].filter(Number.isFinite) : []))).sort();
+const sorted = finite(LOSS), others = Object.fromEntries(kinds.map((kind) => [kind, new Scale(finite(kind), false, null)]));
 
 const HOME = { azimuth: -0.62, elevation: 0.56, zoom: 1 };
-const state = { ...HOME, ...data.state, lines: true, arrows: false, turning: !calm.matches, height: 1, hidden: new Set() };
+const state = { ...HOME, ...data.state, lines: true, arrows: false, turning: !calm.matches, height: 1 };
+state.hidden = new Set(bodies.flatMap((b, k) => (b.kind === LOSS ? [] : [k])));
 state.map ||= LOOKS[state.look].map;
 const page = {
   state, data, bodies, point: null, pinned: false, frames: 0,
@@ -76,14 +79,14 @@ function restyle() {
 
 function reshape() {
   page.scale = new Scale(sorted, state.log, state.clip);
-  for (const body of bodies) body.shape(page.scale);
+  for (const body of bodies) body.shape(body.kind === LOSS ? page.scale : others[body.kind]);
 }
 
 function remesh() {
   page.tall = 0.82 * state.height;
   for (const { body } of shown()) {
     body.shade = shade(body, page.tall, page.look);
-    if (stage) stage.load(body, page.scale, page.tall, page.look);
+    if (stage) stage.load(body, page.tall, page.look);
   }
 }
 
@@ -130,10 +133,15 @@ function drawMap(panel) {
   });
 }
 
-function paintBar(pen, width) {
-  const { scale, paint } = page, left = 10, w = width - 20, top = 22, h = 11, end = scale.clipped ? 26 : 0, full = w - end;
+// The colours of each kind of quantity, beside each other.
+function paintBars(pen, start, width, several) {
+  const some = kinds.filter((kind) => several.some((b) => b.kind === kind)), each = width / some.length;
+  some.forEach((kind, k) => paintBar(pen, start + k * each, each, several.filter((b) => b.kind === kind)));
+}
+function paintBar(pen, start, width, several) {
+  const { scale } = several[0], { paint } = page, left = start + 10, w = width - 20, top = 22, h = 11, end = scale.clipped ? 26 : 0, full = w - end;
   for (let k = 0; k < full; k++) pen.fill([[left + k, top], [left + k + 1.3, top], [left + k + 1.3, top + h], [left + k, top + h]], { fill: rgb(page.map.at(k / full)) });
-  const unit = new Set(bodies.map((b) => b.unit)).size === 1 ? bodies[0].unit : "loss";
+  const unit = new Set(several.map((b) => b.unit)).size === 1 ? several[0].unit : several[0].kind;
   pen.text(left, 9, scale.log ? `${unit} (log scale)` : unit, { size: 12, weight: 550, fill: paint("ink"), anchor: "start" });
   if (scale.clipped) {
     const pale = page.map.at(1).map((v, n) => v * 0.8 + page.inkBytes[n] * 0.2);
@@ -150,17 +158,18 @@ function paintBar(pen, width) {
 
 function drawBar() {
   const { c, width } = context(document.getElementById("bar"));
-  paintBar(new CanvasPen(c), width);
+  paintBars(new CanvasPen(c), 0, width, shown().map((panel) => panel.body));
 }
 
 function drawSlices() {
-  const visible = shown().map((panel) => panel.body);
+  const visible = shown().map((panel) => panel.body), some = kinds.filter((kind) => visible.some((b) => b.kind === kind));
   all(".slice").forEach((holder, axis) => {
-    const pen = new SvgPen(Math.max(holder.clientWidth, 220), 170);
-    if (!visible.length) return;
-    paintSlice(pen, page, visible, axis, pen.width, pen.height);
     const at = page.where()[axis ? "x" : "y"];
-    holder.innerHTML = pen.svg(`Losses along the ${axis ? "second" : "first"} direction, with ${number(at)} along the ${axis ? "first" : "second"}`);
+    holder.innerHTML = some.map((kind) => {
+      const pen = new SvgPen(Math.max(holder.clientWidth, 220), 184);
+      paintSlice(pen, page, visible.filter((b) => b.kind === kind), axis, pen.width, pen.height);
+      return pen.svg(`${kind[0].toUpperCase()}${kind.slice(1)} along the ${axis ? "second" : "first"} direction, with ${number(at)} along the ${axis ? "first" : "second"}`);
+    }).join("");
   });
 }
 
@@ -190,7 +199,7 @@ function readout() {
 function notes() {
   for (const { body, element } of panels) {
     const words = [], points = body.losses.length;
-    if (body.clippedPoints) words.push(`${count(body.clippedPoints)} of ${count(points)} grid points lie above ${number(page.scale.high)}, up to ${number(body.losses.reduce((most, v) => (v > most ? v : most), -Infinity))}, and are drawn at it, hatched.`);
+    if (body.clippedPoints) words.push(`${count(body.clippedPoints)} of ${count(points)} grid points lie above ${number(body.scale.high)}, up to ${number(body.losses.reduce((most, v) => (v > most ? v : most), -Infinity))}, and are drawn at it, hatched.`);
     if (body.missing) words.push(`${count(body.missing)} of ${count(points)} are NaN: holes.`);
     if (!body.toScale) words.push("The two directions are not drawn to one scale.");
     element.querySelector(".drawn").textContent = words.join(" ");

@@ -46,11 +46,11 @@ function raster(body, page, width, height) {
 }
 
 function paintMap(pen, body, page, place, paintField) {
-  const { paint, scale, state } = page, { x, y, w, h, small, at } = place, size = small ? 10.5 : 12;
+  const { paint, state } = page, { scale } = body, { x, y, w, h, small, at } = place, size = small ? 10.5 : 12;
   paintField(place);
   if (state.lines) {
     const labelled = new Set(scale.ticks(0.1)), labels = [];
-    for (const { level, share, lines } of body.levels(scale)) {
+    for (const { level, share, lines } of body.levels()) {
       const light = isLight(page.map.at(share)), stroke = light ? "#0d1620" : "#ffffff";
       for (const path of lines) pen.line(path.map(([a, b]) => at(a, b)), { stroke, width: labelled.has(level) ? 0.9 : 0.55, alpha: labelled.has(level) ? 0.62 : 0.34 });
       if (labelled.has(level) && lines.length) labels.push({ level, share, path: lines.reduce((a, b) => (b.length > a.length ? b : a)).map(([a, b]) => at(a, b)) });
@@ -137,9 +137,9 @@ function labelLevels(pen, labels, page, place, size) {
   }
 }
 
-// Losses along the row and the column of a point.
+// Quantities of one kind along the row and the column of a point.
 function paintSlice(pen, page, bodies, axis, width, height) {
-  const { paint, scale } = page, left = 52, right = 12, top = 10, bottom = 40, w = width - left - right, h = height - top - bottom;
+  const { paint } = page, { scale, kind } = bodies[0], left = 52, right = 12, top = 24, bottom = 40, w = width - left - right, h = height - top - bottom;
   const first = bodies[0], list = axis ? "y" : "x", low = Math.min(...bodies.map((b) => b[list][0])), high = Math.max(...bodies.map((b) => b[list].at(-1)));
   const px = (v) => left + (v - low) / (high - low) * w, py = (share) => top + (1 - Math.min(share, 1)) * h;
   for (const v of scale.ticks(0.22)) {
@@ -148,6 +148,7 @@ function paintSlice(pen, page, bodies, axis, width, height) {
   }
   pen.line([[left, top + h], [left + w, top + h]], { stroke: paint("strong-line") });
   for (const v of steps(low, high, 5)) pen.text(px(v), top + h + 7, short(v), { size: 11, fill: paint("muted"), base: "top" });
+  pen.text(left, 9, scale.log ? `${kind} (log scale)` : kind, { size: 11.5, fill: paint("ink"), anchor: "start" });
   pen.text(left + w / 2, height - 13, first.axes[axis], { size: 11.5, fill: paint("ink") });
   bodies.forEach((body) => {
     const k = page.nodeAt(body, page.where());

@@ -22,6 +22,7 @@ class Body {
   inside(x, y) { return x >= this.x[0] && x <= this.x.at(-1) && y >= this.y[0] && y <= this.y.at(-1); }
 
   shape(scale) {
+    this.scale = scale;
     this.shares = Float64Array.from(this.losses, (v) => scale.share(v));
     // What lies above the clip still pulls the slope below it, but not from infinitely far.
     const held = this.shares.map((t) => (t > 1 ? Math.min(1 + Math.log(t), 4) : t));
@@ -59,7 +60,8 @@ class Body {
     return (z[k] * (1 - s) + z[k + 1] * s) * (1 - r) + (z[k + nx] * (1 - s) + z[k + nx + 1] * s) * r;
   }
   // Level lines, once for each shape.
-  levels(scale) {
+  levels() {
+    const { scale } = this;
     if (!this.paths) {
       const [nx, ny] = this.size;
       const world = ([i, j]) => {

@@ -42,8 +42,8 @@ class Stage {
   }
 
   // The mesh of a body, in the buffers that it keeps.
-  load(body, scale, tall, look) {
-    const gl = this.gl, { vertices, indices } = mesh(body, scale, tall, look);
+  load(body, tall, look) {
+    const gl = this.gl, { vertices, indices } = mesh(body, tall, look);
     body.gl ||= { array: gl.createVertexArray(), data: gl.createBuffer(), order: gl.createBuffer() };
     gl.bindVertexArray(body.gl.array);
     gl.bindBuffer(gl.ARRAY_BUFFER, body.gl.data);
@@ -82,8 +82,8 @@ class Stage {
 }
 
 // Twelve numbers a vertex: place, normal, (share, level, sky, sun), (column, row) of the grid.
-function mesh(body, scale, tall, look) {
-  const [nx, ny] = body.size, { fx, fy, flat, parts } = body, z = body.fine.z;
+function mesh(body, tall, look) {
+  const [nx, ny] = body.size, { fx, fy, flat, parts, scale } = body, z = body.fine.z;
   const { normals, sky, sun } = body.shade;
   const levels = [-Infinity, ...scale.levels(14).map((v) => scale.share(v)), Infinity];
   // Which level lines a height lies between, with a fraction: the shader draws whole numbers.

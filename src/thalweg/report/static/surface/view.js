@@ -6,7 +6,7 @@ function paintView(pen, body, camera, page, paintSurface) {
   const sx = camera.d[0] >= 0 ? 1 : -1, sy = camera.d[1] >= 0 ? 1 : -1;
   const small = camera.width < 420, size = small ? 10.5 : 12;
   pen.room = camera.width;
-  const ticks = page.scale.ticks(small ? 0.2 : 0.15).map((v) => [v, page.scale.share(v) * tall]);
+  const ticks = body.scale.ticks(small ? 0.2 : 0.15).map((v) => [v, body.scale.share(v) * tall]);
 
   // Floor and the two walls behind.
   if (look.walls) {
@@ -19,7 +19,7 @@ function paintView(pen, body, camera, page, paintSurface) {
     pen.line([P(-hx * sx, hy * sy, tall), P(-hx * sx, -hy * sy, tall), P(hx * sx, -hy * sy, tall)], wall);
   }
   if (look.floor && state.lines) {
-    for (const { share, lines } of body.levels(page.scale)) {
+    for (const { share, lines } of body.levels()) {
       const stroke = rgb(page.map.at(share));
       for (const path of lines) pen.line(thin(path, 3).map(([x, y]) => P(x, y, zf)), { stroke, width: 1, alpha: 0.8 });
     }
@@ -86,7 +86,7 @@ function height(pen, body, P, page, { ticks, size, tall, zf }) {
     pen.text(p[0] - 8, p[1], short(value), { size: size - 1, fill: paint("muted"), anchor: "end" });
   }
   const top = P(x, y, tall);
-  const title = page.scale.log ? `${body.unit} (log)` : body.unit;
+  const title = body.scale.log ? `${body.unit} (log)` : body.unit;
   pen.text(Math.max(top[0], pen.measure(title, size, 550) / 2 + 4), top[1] - 16, title, { size, weight: 550, fill: paint("ink") });
 }
 
@@ -217,7 +217,7 @@ function paintQuads(pen, body, camera, page, limit) {
   }
   quads.sort((a, b) => b.depth - a.depth);
   for (const { points, colour } of quads) { const fill = rgb(colour); pen.fill(points, { fill, stroke: fill, width: 0.7 }); }
-  if (page.state.lines && look.lines) for (const { share, lines } of body.levels(page.scale)) {
+  if (page.state.lines && look.lines) for (const { share, lines } of body.levels()) {
     for (const path of lines) {
       let run = [];
       const flush = () => { pen.line(run, { stroke: page.ink, width: 0.8, alpha: look.lines }); run = []; };
