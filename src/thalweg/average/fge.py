@@ -56,6 +56,7 @@ class FGE(Average):
 class _Members(RunningAverage):
     needs_recalibration: ClassVar[bool] = False
     averages_buffers: ClassVar[bool] = True
+    rows = ("member",)
 
     def _update(self, step: int, steps: int) -> None:
         if Cycles(self.settings.start, self.settings.cycles).is_middle(step, steps):

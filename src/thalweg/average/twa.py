@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from thalweg.average.kept import Point, uniform_mean
+from thalweg.average.kept import Point, mean_of
 from thalweg.average.running import RunningAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
@@ -78,6 +78,7 @@ class TrainedAverage(RunningAverage):
     needs_recalibration: ClassVar[bool] = False
     averages_buffers: ClassVar[bool] = False
     writes_back: ClassVar[bool] = True
+    rows = ("point", "row")
 
     def __init__(self, settings: TWA, model: nn.Module) -> None:
         super().__init__(settings, model)
@@ -117,7 +118,7 @@ class TrainedAverage(RunningAverage):
     def _begin(self) -> None:
         names = self._row("point")
         points = [self._points.pop(name) for name in names]
-        mean = uniform_mean(points)
+        mean = mean_of(points)
         rows = _orthonormal(points)
         self._points.update({f"row-{i}": row for i, row in enumerate(rows)})
         self._write(mean)
