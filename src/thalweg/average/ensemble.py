@@ -7,11 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from thalweg.average.kept import plain
+from thalweg.average.kept import check_not_sharded, plain
 from thalweg.core.checks import check_choice
 from thalweg.core.errors import UsageError
 from thalweg.core.shares import check_weights, shares
-from thalweg.engine.distributed import is_distributed
 
 
 class Ensemble(nn.Module):
@@ -34,8 +33,8 @@ class Ensemble(nn.Module):
             given.
 
     Raises:
-        UsageError: no point, one with a name that the model has not, impossible weights, or a model
-            that is sharded over processes.
+        UsageError: no point, one with a name that the model has not, impossible weights, or a
+            model that is sharded over processes.
     """
 
     def __init__(
@@ -51,6 +50,7 @@ class Ensemble(nn.Module):
         weights = check_weights("ensemble: weights", weights)
         self.model = getattr(model, "_orig_mod", model)
         own = _places(self.model)
+        check_not_sharded("an ensemble", {name: x for name, (_, x) in own.items()})
         self._points: list[dict[str, Tensor]] = []
         for point in points:
             unknown = [name for name in point if name not in own]
@@ -92,10 +92,5 @@ def _places(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
         *model.named_parameters(remove_duplicate=False),
         *model.named_buffers(remove_duplicate=False),
     ):
-        if is_distributed(x):
-            raise UsageError(
-                f'an ensemble runs a model that is whole, and "{name}" is sharded over processes; '
-                "gather the points, and run them in a model of one process"
-            )
         found[plain(name)] = (first.setdefault(id(x), name), x)
     return found

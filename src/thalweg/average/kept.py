@@ -153,6 +153,15 @@ def mean_of(points: Sequence[Point], shares: Sequence[float] | None = None) -> P
     return mean
 
 
+def check_not_sharded(what: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise a `UsageError` if any of the tensors of what works on whole ones alone is a DTensor."""
+    for name, x in tensors.items():
+        if is_distributed(x):
+            raise UsageError(
+                f'{what} takes whole weights, and "{name}" is spread over processes; use DDP'
+            )
+
+
 def is_frozen(x: Tensor) -> bool:
     """Return whether a tensor is a parameter that is not trained."""
     return isinstance(x, nn.Parameter) and not x.requires_grad

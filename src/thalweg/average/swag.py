@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from thalweg.average.kept import Point, blend
+from thalweg.average.kept import Point, blend, check_not_sharded
 from thalweg.average.running import WeightedAverage
 from thalweg.average.settings import Average, interval
 from thalweg.core.checks import check_choice, check_number, check_whole
@@ -54,7 +54,8 @@ class SWAG(Average):
         precision: see `Average`.
 
     Raises:
-        UsageError: an impossible value.
+        UsageError: an impossible value; when it is attached, ``samples`` of a model that is sharded
+            over processes.
     """
 
     of_predictions: ClassVar[bool] = True
@@ -94,6 +95,8 @@ class GaussianAverage(WeightedAverage):
 
     def __init__(self, settings: SWAG, model: nn.Module) -> None:
         super().__init__(settings, model)
+        if settings.samples:
+            check_not_sharded("swag with samples", self._now())
         average = self._points["average"]
         self._points["variance"] = {name: torch.zeros_like(x) for name, x in average.items()}
 
