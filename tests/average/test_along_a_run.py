@@ -9,16 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from points import Vector, follow, walk
+from torch import nn
 
 from thalweg.average import (
     ASWA,
     EMA,
+    FGE,
     LAWA,
     NASWA,
     NTASGD,
     SMA,
     SWA,
     SWAD,
+    SWAG,
     TWA,
     WAKD,
     Polyak,
@@ -144,7 +147,7 @@ def test_lawa_is_the_mean_of_the_k_latest_checkpoints(steps, latest, every, star
     average, seen = follow(LAWA(latest, every, start), points)
     taken = []
     for t in range(1, steps + 1):
-        if t % every == 0 and t >= start * steps:
+        if t % every == 0 and t >= math.ceil(start * steps - 1e-9):
             taken.append(points[t - 1])
         expected = torch.stack(taken[-latest:]).mean(0) if taken else points[t - 1]
         torch.testing.assert_close(seen[t - 1], expected, **close)
@@ -355,6 +358,16 @@ def test_an_exponential_decay_is_reconstructed():
     assert (found["w"] - expected[-1]).norm() <= bound
 
 
+@pytest.mark.parametrize(("steps", "every", "count"), [(1000, 10, 16), (100, 1, 16), (50, 10, 5)])
+def test_power_ema_takes_its_snapshots_evenly_whatever_the_spacing_of_points(steps, every, count):
+    average, _ = follow(PowerEMA((0.05,), every=every), walk(2, steps))
+    kept = [int(n.split("-")[1][:-2]) for n in average.state_dict() if n.startswith("snapshot0-")]
+    assert len(kept) == count
+    assert kept[-1] == steps // every
+    gaps = {b - a for a, b in itertools.pairwise([0, *kept])}
+    assert max(gaps) - min(gaps) <= 1
+
+
 def test_reconstruction_refuses_what_cannot_be():
     average, _ = follow(PowerEMA(snapshots=4), walk(2, 40))
     for call, message in (
@@ -445,9 +458,61 @@ def test_twa_rows_are_orthonormal_and_repeated_points_add_none():
     torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows), dtype=torch.float64), **close)
 
 
+def test_twa_in_bfloat16_neither_shrinks_nor_stretches_the_weights():
+    points = walk(30, 20)
+    model = Vector(30)
+    spanned = TWA(0.01, 0.0, points=8, precision="bfloat16").attach(model)
+    for step in range(2000):
+        if step < 20:
+            with torch.no_grad():
+                model.w.copy_(points[step])
+        spanned.update(step, 2000)
+        if step == 20:
+            before = model.w.detach().clone()
+    torch.testing.assert_close(model.w.detach(), before, rtol=0, atol=1e-5)
+    assert float(before.norm()) > 1
+
+
+def test_twa_does_not_train_what_is_frozen_and_trains_the_rest_in_their_span():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+    model[0].requires_grad_(False)
+    frozen = [p.clone() for p in model[0].parameters()]
+    average = TWA(0.5, 0.0, points=3).attach(model)
+    generator = torch.Generator().manual_seed(0)
+    seen = []
+    for step in range(40):
+        with torch.no_grad():
+            for p in model[1].parameters():
+                p.add_(torch.randn(p.shape, generator=generator, dtype=torch.float64))
+        if TWA(0.5, 0.0, points=3).collects(step, 40):
+            seen.append(torch.cat([p.detach().flatten() for p in model[1].parameters()]).clone())
+        average.update(step, 40)
+    assert all(torch.equal(p, q) for p, q in zip(model[0].parameters(), frozen, strict=True))
+    w = torch.cat([p.detach().flatten() for p in model[1].parameters()])
+    basis, _ = torch.linalg.qr(torch.stack(seen).T)
+    torch.testing.assert_close(basis @ (basis.T @ w), w, **close)
+
+
 def test_twa_has_no_coefficients_before_it_begins():
     with pytest.raises(UsageError, match="has not begun"):
         TWA().attach(Vector(2)).coefficients()
+
+
+@pytest.mark.parametrize(
+    ("settings", "other", "message"),
+    [
+        (SWA(0.0), SWAG(0.0, 1), 'has "variance" besides'),
+        (LAWA(2, 1), FGE(0.0, 2), 'has "member-0" besides'),
+        (ASWA(), NASWA(), 'has "passed" besides'),
+        (NASWA(), ASWA(), 'has no "passed"'),
+        (Polyak(), LAWA(2, 1), "does not match"),
+    ],
+)
+def test_the_state_of_another_average_is_refused(settings, other, message):
+    average, seen = follow(settings, walk(2, 9))
+    with pytest.raises(UsageError, match=message):
+        average.load_state_dict(follow(other, walk(2, 9))[0].state_dict())
+    assert torch.equal(average.weights()["w"], seen[-1])
 
 
 @pytest.mark.parametrize(

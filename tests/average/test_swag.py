@@ -124,8 +124,35 @@ def test_an_ensemble_of_one_has_its_log_probabilities_however_small():
     assert found[0].tolist() == [-500.0, 0.0]
 
 
+def test_a_weighted_ensemble_keeps_the_smallest_probabilities():
+    model = nn.Linear(1, 2, bias=False)
+    points = [{"weight": torch.tensor([[0.0], [500.0]])}, {"weight": torch.tensor([[0.0], [0.0]])}]
+    found = Ensemble(model, points, weights=(3, 1))(torch.ones(1, 1))
+    expected = [math.log(0.125), math.log(0.75 + 0.125)]
+    assert found[0].tolist() == pytest.approx(expected)
+    # What has no weight is not asked at all, and so cannot spoil the mean.
+    spoilt = [points[0], {"weight": torch.full((2, 1), math.nan)}]
+    assert Ensemble(model, spoilt, weights=(2, 0))(torch.ones(1, 1))[0].tolist() == [-500.0, 0.0]
+    assert Ensemble(model, spoilt, "values", weights=(2, 0))(torch.ones(1, 1))[0].tolist() == [
+        0,
+        500,
+    ]
+
+
+def test_an_ensemble_takes_state_dicts_of_a_model_with_tied_weights():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight
+    w = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    state = {"0.weight": w, "1.weight": w.clone()}
+    assert torch.equal(Ensemble(model, [state], "values")(torch.eye(2)), w.T @ w.T)
+
+
 def test_an_ensemble_refuses_no_point_and_unknown_names():
     model = nn.Linear(1, 2)
+    with pytest.raises(UsageError, match="2 weights for 1 points"):
+        Ensemble(model, [{}], weights=(1, 1))
+    with pytest.raises(UsageError, match="found \\(-1,\\)"):
+        Ensemble(model, [{}], weights=(-1,))
     with pytest.raises(UsageError, match="found none"):
         Ensemble(model, [])
     with pytest.raises(UsageError, match='no "w"'):

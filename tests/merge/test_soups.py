@@ -258,7 +258,7 @@ def test_a_model_linear_in_its_weights_averages_to_its_ensemble():
     ]
     x = torch.randn(5, 4, generator=random, dtype=F64)
     own = model(x)
-    outputs = Ensemble(model, members, of="outputs")(x)
+    outputs = Ensemble(model, members, "values")(x)
     soup = torch.func.functional_call(model, merge("model-soups", members), (x,))
     torch.testing.assert_close(outputs, soup)
     each = [torch.func.functional_call(model, w, (x,)).softmax(-1) for w in members]
@@ -266,7 +266,7 @@ def test_a_model_linear_in_its_weights_averages_to_its_ensemble():
     weighted = Ensemble(model, members, weights=(0, 1, 0))(x).exp()
     torch.testing.assert_close(weighted, each[1])
     assert torch.equal(model(x), own)
-    with pytest.raises(UsageError, match="members"):
+    with pytest.raises(UsageError, match="found none"):
         Ensemble(model, [])
 
 

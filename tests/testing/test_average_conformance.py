@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from thalweg.average import LAWA, SWA, RunningAverage
-from thalweg.average.swa import UniformAverage
+from thalweg.average import LAWA, SWA, RunningAverage, UniformAverage
 from thalweg.core import registry
 from thalweg.core.errors import UsageError
 from thalweg.testing import AVERAGE_CHECKS, check_average

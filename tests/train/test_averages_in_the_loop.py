@@ -51,20 +51,25 @@ class Losses(Callback):
         self.losses.append(loss)
 
 
+def interrupted(problem, text, folder, *callbacks, seed=0, stop=7):
+    """Run until the power fails in a step, with a checkpoint after every one before."""
+    with pytest.raises(PowerCutError):
+        fit(
+            problem,
+            text,
+            seed=seed,
+            checkpoint=folder,
+            checkpoint_every=1,
+            callbacks=[*callbacks, Interrupt(stop)],
+        )
+
+
 @pytest.mark.parametrize("slug", AVERAGES)
 def test_every_average_resumes_bit_for_bit(slug, tmp_path):
     problem = workload(evaluate_every=2)
     whole = fit(problem, recipe(slug), seed=3)
     for stop in (3, 7, 11):
-        with pytest.raises(PowerCutError):
-            fit(
-                problem,
-                recipe(slug),
-                seed=3,
-                checkpoint=tmp_path / str(stop),
-                checkpoint_every=1,
-                callbacks=[Interrupt(stop)],
-            )
+        interrupted(problem, recipe(slug), tmp_path / str(stop), seed=3, stop=stop)
         again = fit(problem, recipe(slug), seed=3, checkpoint=tmp_path / str(stop))
         assert without_times(again) == without_times(whole)
 
@@ -202,23 +207,11 @@ def test_averages_that_are_followed_resume_bit_for_bit(tmp_path):
     def follow():
         return FollowAverages({"ema": EMA(0.9), "swad": SWAD(1, 2), "power": PowerEMA(snapshots=3)})
 
-    whole, again = follow(), follow()
+    whole, again, other = follow(), follow(), FollowAverages({"other": EMA()})
     fit(workload(), "sgd(lr=0.2)", callbacks=[whole])
-    with pytest.raises(PowerCutError):
-        fit(
-            workload(),
-            "sgd(lr=0.2)",
-            checkpoint=tmp_path,
-            checkpoint_every=1,
-            callbacks=[follow(), Interrupt(7)],
-        )
+    interrupted(workload(), "sgd(lr=0.2)", tmp_path, follow())
     with pytest.raises(UsageError, match=r"follows the averages .*'swad'.*found \['other'\]"):
-        fit(
-            workload(),
-            "sgd(lr=0.2)",
-            checkpoint=tmp_path,
-            callbacks=[FollowAverages({"other": EMA()})],
-        )
+        fit(workload(), "sgd(lr=0.2)", checkpoint=tmp_path, callbacks=[other])
     fit(workload(), "sgd(lr=0.2)", checkpoint=tmp_path, callbacks=[again])
     for name, average in whole.running.items():
         one, other = average.state_dict(), again.running[name].state_dict()
@@ -230,21 +223,10 @@ def test_averages_that_are_followed_resume_bit_for_bit(tmp_path):
 
 
 def test_a_callback_that_was_not_there_cannot_begin_in_the_middle(tmp_path):
-    with pytest.raises(PowerCutError):
-        fit(
-            workload(),
-            "sgd(lr=0.2)",
-            checkpoint=tmp_path,
-            checkpoint_every=1,
-            callbacks=[Interrupt(7)],
-        )
+    follow = FollowAverages({"ema": EMA()})
+    interrupted(workload(), "sgd(lr=0.2)", tmp_path)
     with pytest.raises(UsageError, match="without FollowAverages"):
-        fit(
-            workload(),
-            "sgd(lr=0.2)",
-            checkpoint=tmp_path,
-            callbacks=[FollowAverages({"ema": EMA()})],
-        )
+        fit(workload(), "sgd(lr=0.2)", checkpoint=tmp_path, callbacks=[follow])
 
 
 def test_what_changes_the_training_cannot_be_followed_beside_it():
@@ -257,8 +239,7 @@ def test_what_changes_the_training_cannot_be_followed_beside_it():
 def test_averages_in_bfloat16_on_the_cpu_resume_too(tmp_path):
     text = 'sgd(lr=0.2) + ema(0.9, device="cpu", precision="bfloat16")'
     whole = fit(workload(), text)
-    with pytest.raises(PowerCutError):
-        fit(workload(), text, checkpoint=tmp_path, checkpoint_every=1, callbacks=[Interrupt(7)])
+    interrupted(workload(), text, tmp_path)
     assert without_times(fit(workload(), text, checkpoint=tmp_path)) == without_times(whole)
     exact = fit(workload(), "sgd(lr=0.2) + ema(0.9)")
     weight = 4 * 8

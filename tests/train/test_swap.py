@@ -60,6 +60,20 @@ def test_without_a_second_phase_it_is_the_model_of_the_first(tmp_path, monkeypat
     assert found.metric == pytest.approx(whole.final_metric)
 
 
+def test_a_first_phase_that_was_interrupted_after_its_last_step_is_taken_as_it_ended(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(HERE, "_run_workers", alone)
+    plan = {**PLAN, "second_steps": 0, "until": -1.0}
+    found = swap("quadratic", FIRST, SECOND, workers=1, folder=tmp_path, **plan)
+    for name in ("first.json", "first.safetensors", "worker-0.json", "worker-0.safetensors"):
+        (tmp_path / name).unlink()
+    again = swap("quadratic", FIRST, SECOND, workers=1, folder=tmp_path, **plan)
+    assert again.first_metric == found.first_metric
+    assert again.members == found.members
+    assert torch.equal(again.weights["x"], found.weights["x"])
+
+
 def test_a_worker_that_fails_is_reported(monkeypatch):
     monkeypatch.setattr(HERE, "_run_workers", alone)
     with pytest.raises(UsageError, match="the first phase diverged"):
@@ -74,6 +88,7 @@ def test_a_worker_that_fails_is_reported(monkeypatch):
         {"second_steps": -1},
         {"first_batch": 1},
         {"until": "never"},
+        {"until": float("nan")},
         {"seed": -1},
     ],
 )

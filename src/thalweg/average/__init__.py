@@ -15,7 +15,7 @@ from thalweg.average.nt_asgd import NTASGD
 from thalweg.average.polyak import Polyak
 from thalweg.average.polynomial import PolynomialDecay
 from thalweg.average.power_ema import PowerAverage, PowerEMA
-from thalweg.average.running import RunningAverage, WeightedAverage
+from thalweg.average.running import RunningAverage, UniformAverage, WeightedAverage
 from thalweg.average.settings import Average
 from thalweg.average.sma import SMA, WAKD
 from thalweg.average.swa import SWA
@@ -51,6 +51,7 @@ __all__ = [
     "RunningAverage",
     "SwitchEMA",
     "TrainedAverage",
+    "UniformAverage",
     "ValleyAverage",
     "WeightedAverage",
     "calibration",

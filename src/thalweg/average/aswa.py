@@ -1,14 +1,16 @@
 """Aggressive stochastic weight averaging, and its norm-filtered form."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+import torch
 from torch import nn
 
-from thalweg.average.kept import tensors_of
-from thalweg.average.running import WeightedAverage, distance
+from thalweg.average.kept import Point, tensors_of
+from thalweg.average.running import UniformAverage, WeightedAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_whole
+from thalweg.engine.distributed import local, summed
+from thalweg.engine.numeric import wide
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,20 @@ class ASWA(Average):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("aswa: every", self.every, least=1)
+        check_whole(f"{type(self).__name__.lower()}: every", self.every, least=1)
+
+    def collects(self, step: int, steps: int) -> bool:
+        """Return whether the point after a step, counted from 0, is averaged."""
+        del steps
+        return (step + 1) % self.every == 0
 
     def attach(self, model: nn.Module) -> WeightedAverage:
         """Return a running average that has no point yet."""
-        return _AggressiveAverage(self, model)
+        return UniformAverage(self, model)
 
 
 @dataclass(frozen=True)
-class NASWA(Average):
+class NASWA(ASWA):
     r"""The mean of those weights that stray further from it than the ones left out before them.
 
     After every ``every``-th update, with :math:`d = \|w - \bar w\|` and m the mean of the list N
@@ -62,27 +69,12 @@ class NASWA(Average):
         UsageError: an impossible value.
     """
 
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("naswa: every", self.every, least=1)
-
     def attach(self, model: nn.Module) -> WeightedAverage:
         """Return a running average that has no point yet."""
         return _FilteredAverage(self, model)
 
 
-class _AggressiveAverage(WeightedAverage):
-    needs_recalibration: ClassVar[bool] = False
-    averages_buffers: ClassVar[bool] = True
-
-    def _weight(self, step: int, steps: int) -> float | None:
-        del steps
-        return None if (step + 1) % self.settings.every else 1 / (self.count + 1)
-
-
-class _FilteredAverage(_AggressiveAverage):
+class _FilteredAverage(UniformAverage):
     def __init__(self, settings: NASWA, model: nn.Module) -> None:
         super().__init__(settings, model)
         self._numbers["passed"] = [0.0, 0.0]  # sum and number of the distances in N
@@ -92,7 +84,7 @@ class _FilteredAverage(_AggressiveAverage):
         weight = super()._weight(step, steps)
         if weight is None:
             return None
-        d = distance(self._now(), self._points["average"], self._parameters)
+        d = _distance(self._now(), self._points["average"], self._parameters)
         total, passed = self._numbers["passed"]
         if d <= (total / passed if passed else 0.0):
             if d > 0:
@@ -100,3 +92,14 @@ class _FilteredAverage(_AggressiveAverage):
             return None
         self._numbers["passed"] = [d, 1.0]
         return weight
+
+
+def _distance(one: Point, other: Point, names: list[str]) -> float:
+    """Return the Euclidean distance over all processes; NaN if either point has one."""
+    squares = []
+    for name in names:
+        x, y = local(one[name]), local(other[name])
+        difference = wide(x.to(y.device)) - wide(y)
+        square = torch.linalg.vector_norm(difference).double().square()
+        squares.append(summed(square, other[name]).cpu())
+    return float(torch.stack(squares).sum().sqrt())

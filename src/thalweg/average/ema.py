@@ -24,6 +24,12 @@ class EMA(Average):
     :math:`v_0 = 0`, in which the initial weights have no share. Float buffers (batch-norm
     statistics) are averaged as weights are, integer buffers copied. Common in this form since
     Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017, arXiv:1703.01780.
+
+    It keeps the model's memory once, and reads and writes it at every point. In bfloat16, which
+    halves the memory, a point costs several times as much, since its rounding is computed: where
+    that is too much of a step, take every tenth (``every=10``) with ten times as large a
+    ``1 - decay``.
+
     For several decays at once see `thalweg.train.FollowAverages`, and `PowerEMA` for any decay
     after the run.
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from thalweg.average.kept import Point
+from thalweg.average.kept import Point, check_not_sharded
 from thalweg.average.running import RunningAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_choice, check_number, check_whole
@@ -33,7 +33,7 @@ class FGE(Average):
         precision: see `Average`.
 
     Raises:
-        UsageError: an impossible value.
+        UsageError: an impossible value; when it is attached, a model sharded over processes.
     """
 
     of_predictions: ClassVar[bool] = True
@@ -56,6 +56,11 @@ class FGE(Average):
 class _Members(RunningAverage):
     needs_recalibration: ClassVar[bool] = False
     averages_buffers: ClassVar[bool] = True
+    rows = ("member",)
+
+    def __init__(self, settings: FGE, model: nn.Module) -> None:
+        super().__init__(settings, model)
+        check_not_sharded("fge", self._now())
 
     def _update(self, step: int, steps: int) -> None:
         if Cycles(self.settings.start, self.settings.cycles).is_middle(step, steps):

@@ -10,8 +10,6 @@ from thalweg.core.errors import UsageError
 from thalweg.engine.distributed import is_distributed, like, local
 from thalweg.engine.storage import rounded
 
-_LOW_PRECISION = (torch.bfloat16, torch.float16)
-
 Point = dict[str, Tensor]
 
 
@@ -95,7 +93,7 @@ class Keeping:
             return x.dtype
         if self._dtype is not None:
             return self._dtype
-        return torch.float32 if x.dtype in _LOW_PRECISION else x.dtype
+        return torch.promote_types(x.dtype, torch.float32)
 
 
 @torch.no_grad()
@@ -136,19 +134,37 @@ def put(point: Point, tensors: Mapping[str, Tensor]) -> None:
         local(x).copy_(local(point[name]))
 
 
-def uniform_mean(points: Sequence[Point]) -> Point:
-    """Return the mean of points, summed in float32 or more; of integers the last point's."""
+def mean_of(points: Sequence[Point], shares: Sequence[float] | None = None) -> Point:
+    """Return the mean of points, summed in float32 or more; of integers the last point's.
+
+    Args:
+        points: one at least, of the same names and shapes.
+        shares: of the points, summing to one, possibly negative; equal unless given.
+    """
     mean: Point = {}
     for name, last in points[-1].items():
         if not (last.is_floating_point() or last.is_complex()):
             mean[name] = last
             continue
-        dtype = torch.float32 if last.dtype in _LOW_PRECISION else last.dtype
-        total = points[0][name].to(dtype, copy=True)
-        for point in points[1:]:
-            total += point[name]
-        mean[name] = total / len(points)
+        total = torch.zeros_like(last, dtype=torch.promote_types(last.dtype, torch.float32))
+        for point, share in zip(points, shares or [1.0] * len(points), strict=True):
+            total.add_(point[name].to(total.dtype), alpha=share)
+        mean[name] = total if shares else total.div_(len(points))
     return mean
+
+
+def check_not_sharded(what: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise a `UsageError` if any of the tensors of what works on whole ones alone is a DTensor."""
+    for name, x in tensors.items():
+        if is_distributed(x):
+            raise UsageError(
+                f'{what} takes whole weights, and "{name}" is spread over processes; use DDP'
+            )
+
+
+def is_frozen(x: Tensor) -> bool:
+    """Return whether a tensor is a parameter that is not trained."""
+    return isinstance(x, nn.Parameter) and not x.requires_grad
 
 
 def tensors_of(model: nn.Module, buffers: bool) -> dict[str, Tensor]:

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from torch import nn
 
-from thalweg.average.kept import Point, uniform_mean
+from thalweg.average.kept import Point, mean_of
 from thalweg.average.running import RunningAverage
 from thalweg.average.settings import Average, interval
 from thalweg.core.checks import check_number, check_whole
+from thalweg.core.cycles import is_due
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,15 @@ class LAWA(Average):
 class _LatestAverage(RunningAverage):
     needs_recalibration: ClassVar[bool] = False
     averages_buffers: ClassVar[bool] = True
+    rows = ("checkpoint",)
 
     def _update(self, step: int, steps: int) -> None:
-        done = step + 1
-        if done % interval(self.settings.every, steps) or done < self.settings.start * steps:
+        due = (step + 1) % interval(self.settings.every, steps) == 0
+        if not (due and is_due(step, steps, self.settings.start)):
             return
         self._points[f"checkpoint-{self.count}"] = self._snapshot()
         self._points.pop(f"checkpoint-{self.count - self.settings.latest}", None)
         self.count += 1
 
     def _current(self) -> Point:
-        return uniform_mean([self._points[name] for name in self._row("checkpoint")])
+        return mean_of([self._points[name] for name in self._row("checkpoint")])

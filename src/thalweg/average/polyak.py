@@ -8,7 +8,7 @@ from torch import nn
 from thalweg.average.running import WeightedAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
-from thalweg.core.cycles import first_of
+from thalweg.core.cycles import is_due
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ class _PolyakAverage(WeightedAverage):
         self._numbers["total"] = [0.0]
 
     def _weight(self, step: int, steps: int) -> float | None:
-        past = step + 1 - first_of(self.settings.start, steps)
-        if past < 0 or past % self.settings.every:
+        if not is_due(step, steps, self.settings.start, self.settings.every):
             return None
         mass = float(self.count + 1) ** self.settings.power
         self._numbers["total"][0] += mass

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import nn
 
-from thalweg.average.kept import Point
+from thalweg.average.kept import Point, mean_of
 from thalweg.average.running import RunningAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
@@ -78,6 +77,7 @@ class PowerAverage(RunningAverage):
     def __init__(self, settings: PowerEMA, model: nn.Module) -> None:
         super().__init__(settings, model)
         self._exponents = [exponent(width) for width in settings.widths]
+        self.rows = tuple(f"snapshot{i}" for i in range(len(self._exponents)))
         for i in range(len(self._exponents)):
             self._points[f"average{i}"] = self._snapshot()
 
@@ -88,11 +88,14 @@ class PowerAverage(RunningAverage):
         for i, gamma in enumerate(self._exponents):
             self._blend(f"average{i}", 1 - (1 - 1 / count) ** (gamma + 1), count + i * steps)
         self.count = count
-        snapshots = self.settings.snapshots
-        if snapshots and (step + 1) % max(1, steps // snapshots) == 0:
+        if self._is_snapshot(steps):
             for i in range(len(self._exponents)):
-                copied = {name: x.clone() for name, x in self._points[f"average{i}"].items()}
-                self._points[f"snapshot{i}-{count}"] = copied
+                self._points[f"snapshot{i}-{count}"] = self._copy(f"average{i}")
+
+    def _is_snapshot(self, steps: int) -> bool:
+        """Return whether the last point ends one of as many equal parts as there are snapshots."""
+        points, snapshots = max(1, steps // self.settings.every), self.settings.snapshots
+        return self.count * snapshots // points > (self.count - 1) * snapshots // points
 
     def _current(self) -> Point:
         return self._points["average0"]
@@ -134,7 +137,7 @@ class PowerAverage(RunningAverage):
             wanted = _exponential(edges, at, float(decay or 0.0))
         profiles = [_power(edges, time, gamma) for time, gamma, _ in sources]
         shares, error = _nearest(profiles, wanted, np.diff(edges))
-        return _combined([point for *_, point in sources], shares), error
+        return mean_of([point for *_, point in sources], shares.tolist()), error
 
     def _sources(self, at: int) -> list[tuple[int, float, Point]]:
         found: list[tuple[int, float, Point]] = []
@@ -178,17 +181,3 @@ def _nearest(
     shares = np.append(rest, 1 - rest.sum())
     error = float(np.linalg.norm(columns @ shares - target) / np.linalg.norm(target))
     return shares, error
-
-
-def _combined(points: list[Point], shares: np.ndarray) -> Point:
-    """Return the combination of points; of integers the last point's."""
-    result: Point = {}
-    for name, last in points[-1].items():
-        if not (last.is_floating_point() or last.is_complex()):
-            result[name] = last.clone()
-            continue
-        total = torch.zeros_like(last, dtype=torch.promote_types(last.dtype, torch.float32))
-        for point, share in zip(points, shares, strict=True):
-            total.add_(point[name].to(total.dtype), alpha=float(share))
-        result[name] = total
-    return result

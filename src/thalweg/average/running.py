@@ -14,13 +14,13 @@ from thalweg.average.kept import (
     Point,
     blend,
     check_match,
+    is_frozen,
     put,
     tensors_of,
 )
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_whole
 from thalweg.core.errors import UsageError
-from thalweg.engine.distributed import local
 
 
 class RunningAverage(ABC):
@@ -41,7 +41,8 @@ class RunningAverage(ABC):
             average is in place; recompute them with `recalibrate_batch_norm`.
         averages_buffers: whether floating-point buffers (batch-norm statistics) are averaged as
             weights are, and others copied.
-        writes_back: whether `update` may change the model's weights.
+        writes_back: whether `update` may change the model's weights; frozen ones it never does.
+        rows: the names of rows of points, of which it keeps now more, now fewer.
 
     Args:
         settings: of the average.
@@ -54,6 +55,7 @@ class RunningAverage(ABC):
     needs_recalibration: ClassVar[bool]
     averages_buffers: ClassVar[bool]
     writes_back: ClassVar[bool] = False
+    rows: tuple[str, ...] = ()
 
     def __init__(self, settings: Average, model: nn.Module) -> None:
         self.settings: Any = settings
@@ -110,9 +112,7 @@ class RunningAverage(ABC):
     def weights(self) -> Point:
         """Return a copy of the average by name; before the first point the model's weights."""
         found = self._current() if self.count else None
-        if found is None:
-            found = dict(zip(self._followed.names, self._followed.now(), strict=True))
-        return {name: x.detach().clone() for name, x in found.items()}
+        return _copied(self._now() if found is None else found)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -141,7 +141,7 @@ class RunningAverage(ABC):
             put(saved, tensors_of(model, True))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all that the average goes on from, as plain tensors by name; not copies."""
+        """Return all that the average goes on from, as tensors by name; not copies."""
         state = {"count": torch.tensor(self.count)}
         for name, values in self._numbers.items():
             state[name] = torch.tensor(values, dtype=torch.float64)
@@ -154,11 +154,12 @@ class RunningAverage(ABC):
         """Go on from what `state_dict` returned, bit for bit.
 
         Raises:
-            UsageError: the names or shapes are not this model's; nothing has changed then.
+            UsageError: the names or shapes are not this model's, or it is the state of another
+                average; nothing has changed then.
         """
         if "count" not in state_dict:
             raise UsageError('this is no state of an average: it has no "count"')
-        ours = dict(zip(self._followed.names, self._followed.now(), strict=True))
+        ours = self._now()
         points: dict[str, Point] = {}
         numbers: dict[str, list[float]] = {}
         for key, x in state_dict.items():
@@ -168,12 +169,17 @@ class RunningAverage(ABC):
             elif key != "count":
                 numbers[key] = x.tolist()
         for kind in {**self._points, **points}:
-            if "-" in kind and kind not in points:
-                continue  # one of a row of points, of which there may be fewer
+            if kind not in points and self._in_a_row(kind):
+                continue  # there may be fewer
             check_match("the saved average", points.get(kind, {}), ours)
         missing = [name for name in self._numbers if name not in numbers]
-        if missing:
-            raise UsageError(f'this is the state of another average: it has no "{missing[0]}"')
+        extra = [name for name in numbers if name not in self._numbers]
+        extra += [k for k in points if k not in self._points and not self._in_a_row(k)]
+        if missing or extra:
+            raise UsageError(
+                "this is the state of another average: it has "
+                + (f'no "{missing[0]}"' if missing else f'"{extra[0]}" besides')
+            )
         self._points = {
             kind: {name: self._keeping.copy(point[name], ours[name]) for name in ours}
             for kind, point in points.items()
@@ -187,11 +193,11 @@ class RunningAverage(ABC):
 
     def _snapshot(self) -> Point:
         """Return a copy of the model's tensors to keep."""
-        tensors = self._followed.now()
-        return {
-            name: self._keeping.copy(x)
-            for name, x in zip(self._followed.names, tensors, strict=True)
-        }
+        return {name: self._keeping.copy(x) for name, x in self._now().items()}
+
+    def _copy(self, kind: str) -> Point:
+        """Return a copy of a kept point, to keep it too."""
+        return _copied(self._points[kind])
 
     def _blend(self, kind: str, weight: float, salt: int | None = None) -> None:
         """Move a kept point towards the model's weights by a share of the way."""
@@ -199,13 +205,16 @@ class RunningAverage(ABC):
         blend(list(self._points[kind].values()), self._followed.now(), weight, salt)
 
     def _write(self, point: Point) -> None:
-        """Write a point into the model."""
-        put(point, self._now())
+        """Write a point into the model, but for parameters that are frozen."""
+        put(point, {name: x for name, x in self._now().items() if not is_frozen(x)})
 
     def _row(self, kind: str) -> list[str]:
         """Return the names ``kind-i`` of a row of points, in order of i."""
         found = (name.rpartition("-") for name in self._points)
         return [f"{kind}-{i}" for i in sorted(int(i) for k, _, i in found if k == kind)]
+
+    def _in_a_row(self, name: str) -> bool:
+        return name.rpartition("-")[0] in self.rows
 
 
 class WeightedAverage(RunningAverage):
@@ -234,11 +243,15 @@ class WeightedAverage(RunningAverage):
         return self._points["average"]
 
 
-def distance(one: Point, other: Point, names: list[str]) -> float:
-    """Return the Euclidean distance of two points over the tensors named; NaN if either has one."""
-    parts = []
-    for name in names:
-        x, y = local(one[name]), local(other[name])
-        difference = x.to(y.device, torch.promote_types(x.dtype, y.dtype)) - y
-        parts.append(torch.linalg.vector_norm(difference.to(torch.float32)).cpu())
-    return float(torch.linalg.vector_norm(torch.stack(parts)))
+class UniformAverage(WeightedAverage):
+    """The mean of those points, all weighing the same, that the settings' ``collects`` chooses."""
+
+    needs_recalibration: ClassVar[bool] = False
+    averages_buffers: ClassVar[bool] = True
+
+    def _weight(self, step: int, steps: int) -> float | None:
+        return 1 / (self.count + 1) if self.settings.collects(step, steps) else None
+
+
+def _copied(point: Point) -> Point:
+    return {name: x.detach().clone() for name, x in point.items()}

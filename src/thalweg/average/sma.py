@@ -1,14 +1,13 @@
 """Simple moving average of the weights, and weight averaging for distillation."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import nn
 
-from thalweg.average.running import WeightedAverage
+from thalweg.average.running import UniformAverage, WeightedAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
-from thalweg.core.cycles import first_of
+from thalweg.core.cycles import is_due
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,14 @@ class SMA(Average):
         super().__post_init__()
         check_whole("sma: start", self.start, least=1)
 
-    def first(self, steps: int) -> int:
-        """Return the first update that is averaged, from 1."""
+    def collects(self, step: int, steps: int) -> bool:
+        """Return whether the point after a step, counted from 0, is averaged."""
         del steps
-        return self.start
+        return step + 1 >= self.start
 
     def attach(self, model: nn.Module) -> WeightedAverage:
         """Return a running average that has no point yet."""
-        return _MovingAverage(self, model)
+        return UniformAverage(self, model)
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,10 @@ class WAKD(Average):
         super().__post_init__()
         check_number("wakd: start", self.start, "[0, 1]")
 
-    def first(self, steps: int) -> int:
-        """Return the first update that is averaged, from 1."""
-        return first_of(self.start, steps)
+    def collects(self, step: int, steps: int) -> bool:
+        """Return whether the point after a step, counted from 0, is averaged."""
+        return is_due(step, steps, self.start)
 
     def attach(self, model: nn.Module) -> WeightedAverage:
         """Return a running average that has no point yet."""
-        return _MovingAverage(self, model)
-
-
-class _MovingAverage(WeightedAverage):
-    needs_recalibration: ClassVar[bool] = False
-    averages_buffers: ClassVar[bool] = True
-
-    def _weight(self, step: int, steps: int) -> float | None:
-        return 1 / (self.count + 1) if step + 1 >= self.settings.first(steps) else None
+        return UniformAverage(self, model)

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from thalweg.average.running import WeightedAverage
+from thalweg.average.running import UniformAverage, WeightedAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
-from thalweg.core.cycles import Cycles, first_of
+from thalweg.core.cycles import Cycles, first_of, is_due
 from thalweg.core.errors import UsageError
 
 
@@ -54,22 +54,16 @@ class SWA(Average):
 
     def collects(self, step: int, steps: int) -> bool:
         """Return whether the point after a step, counted from 0, is averaged."""
-        first = first_of(self.start, steps)
-        past = step + 1 - first
-        if self.cycles is not None:
-            return past == 0 or Cycles(self.start, self.cycles).ends(step, steps)
-        return past >= 0 and past % self.every == 0
+        if self.cycles is None:
+            return is_due(step, steps, self.start, self.every)
+        first = step + 1 == first_of(self.start, steps)
+        return first or Cycles(self.start, self.cycles).ends(step, steps)
 
     def attach(self, model: nn.Module) -> WeightedAverage:
         """Return a running average that has no point yet."""
-        return UniformAverage(self, model)
+        return _StochasticAverage(self, model)
 
 
-class UniformAverage(WeightedAverage):
-    """The running average of `SWA`."""
-
+class _StochasticAverage(UniformAverage):
     needs_recalibration: ClassVar[bool] = True
     averages_buffers: ClassVar[bool] = False
-
-    def _weight(self, step: int, steps: int) -> float | None:
-        return 1 / (self.count + 1) if self.settings.collects(step, steps) else None

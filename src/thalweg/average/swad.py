@@ -65,6 +65,7 @@ class ValleyAverage(RunningAverage):
 
     needs_recalibration: ClassVar[bool] = True
     averages_buffers: ClassVar[bool] = False
+    rows = ("iterate", "segment", "mean")
 
     def __init__(self, settings: SWAD, model: nn.Module) -> None:
         super().__init__(settings, model)
@@ -161,9 +162,6 @@ class ValleyAverage(RunningAverage):
 
     def _current(self) -> Point:
         return self._points["running"]
-
-    def _copy(self, kind: str) -> Point:
-        return {name: x.clone() for name, x in self._points[kind].items()}
 
     def _forget(self, last: int, *kinds: str) -> None:
         """Drop the points of some rows up to an index."""

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from thalweg.average.kept import Point, blend
+from thalweg.average.kept import Point, blend, check_not_sharded
 from thalweg.average.running import WeightedAverage
 from thalweg.average.settings import Average, interval
 from thalweg.core.checks import check_choice, check_number, check_whole
-from thalweg.core.cycles import first_of
+from thalweg.core.cycles import is_due
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
+from thalweg.engine.distributed import like
+from thalweg.engine.numeric import wide
 
 _LEAST_VARIANCE = 1e-30
 
@@ -52,7 +54,8 @@ class SWAG(Average):
         precision: see `Average`.
 
     Raises:
-        UsageError: an impossible value.
+        UsageError: an impossible value; when it is attached, ``samples`` of a model that is sharded
+            over processes.
     """
 
     of_predictions: ClassVar[bool] = True
@@ -88,24 +91,25 @@ class GaussianAverage(WeightedAverage):
 
     needs_recalibration: ClassVar[bool] = True
     averages_buffers: ClassVar[bool] = False
+    rows = ("deviation",)
 
     def __init__(self, settings: SWAG, model: nn.Module) -> None:
         super().__init__(settings, model)
+        if settings.samples:
+            check_not_sharded("swag with samples", self._now())
         average = self._points["average"]
         self._points["variance"] = {name: torch.zeros_like(x) for name, x in average.items()}
 
     def _weight(self, step: int, steps: int) -> float | None:
-        past = step + 1 - first_of(self.settings.start, steps)
-        if past < 0 or past % interval(self.settings.every, steps):
-            return None
-        return 1 / (self.count + 1)
+        due = is_due(step, steps, self.settings.start, interval(self.settings.every, steps))
+        return 1 / (self.count + 1) if due else None
 
     def _update(self, step: int, steps: int) -> None:
         weight = self._weight(step, steps)
         if weight is None:
             return
         average, now = self._points["average"], self._now()
-        kept = {name: now[name].to(x.device, _at_least_float32(x)) for name, x in average.items()}
+        kept = {name: wide(now[name].to(x.device)) for name, x in average.items()}
         before = {name: kept[name] - x for name, x in average.items()}
         self._blend("average", weight)
         after = {name: kept[name] - x for name, x in average.items()}
@@ -121,8 +125,7 @@ class GaussianAverage(WeightedAverage):
     def variance(self) -> Point:
         """Return the variance of each weight over the points, at least 1e-30."""
         return {
-            name: x.to(_at_least_float32(x)).clamp(min=_LEAST_VARIANCE)
-            for name, x in self._points["variance"].items()
+            name: wide(x).clamp(min=_LEAST_VARIANCE) for name, x in self._points["variance"].items()
         }
 
     def deviations(self) -> list[Point]:
@@ -161,10 +164,10 @@ class GaussianAverage(WeightedAverage):
         for name, mean in self._points["average"].items():
             spread = variance[name]
             z1 = torch.randn(spread.shape, generator=random, dtype=spread.dtype).to(spread.device)
-            part = spread.sqrt() * z1 * half**0.5
+            part = spread.sqrt() * like(z1, spread) * half**0.5
             for z, column in zip(z2, columns, strict=True):
                 part.add_(column[name], alpha=z * (half / (len(columns) - 1)) ** 0.5)
-            drawn[name] = mean.to(spread.dtype) + scale**0.5 * part
+            drawn[name] = wide(mean) + scale**0.5 * part
         return drawn
 
     def members(self) -> Iterator[Point] | None:
@@ -180,7 +183,3 @@ class GaussianAverage(WeightedAverage):
             )
             for i in range(settings.samples)
         )
-
-
-def _at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)

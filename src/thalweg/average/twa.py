@@ -6,13 +6,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from thalweg.average.kept import Point, uniform_mean
+from thalweg.average.kept import Point, check_not_sharded, is_frozen, mean_of
 from thalweg.average.running import RunningAverage
 from thalweg.average.settings import Average
 from thalweg.core.checks import check_number, check_whole
 from thalweg.core.cycles import first_of
 from thalweg.core.errors import UsageError
-from thalweg.engine.distributed import is_distributed
+from thalweg.engine.numeric import wide
+
+_COLUMNS = 1 << 20  # entries of the rows that are taken to float64 at once
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class TWA(Average):
     :math:`g \leftarrow P^T P g`, which is the paper's rule. So the coefficients of the average are
     trained; with learning rate 0 the mean stays. Li et al., "Trainable Weight Averaging: Efficient
     Training by Optimizing Historical Solutions", ICLR 2023 (openreview 8wbnpOJY-f), who start a
-    new optimiser for it; here momentum gathered before goes on. Batch-norm statistics are those
-    that training in the span leaves.
+    new optimiser for it; here momentum gathered before goes on. Parameters that are frozen where it
+    starts stay as they are. Batch-norm statistics are those that training in the span leaves.
 
     It keeps n times the model's memory, and each update in the span reads it twice.
 
@@ -40,7 +42,8 @@ class TWA(Average):
         precision: see `Average`.
 
     Raises:
-        UsageError: an impossible value.
+        UsageError: an impossible value; when it is attached, complex weights, or a model that is
+            sharded over processes.
     """
 
     start: float = 0.75
@@ -78,18 +81,18 @@ class TrainedAverage(RunningAverage):
     needs_recalibration: ClassVar[bool] = False
     averages_buffers: ClassVar[bool] = False
     writes_back: ClassVar[bool] = True
+    rows = ("point", "row")
 
     def __init__(self, settings: TWA, model: nn.Module) -> None:
         super().__init__(settings, model)
-        self._rows: dict[str, Tensor] = {}
-        self._rows_of: Point | None = None
-        for name, x in self._now().items():
+        self._numbers["frozen"] = []  # which tensors, by their place, are not trained in the span
+        self._stacks: dict[str, Tensor] = {}
+        self._inverse = torch.empty(0)
+        now = self._now()
+        check_not_sharded("twa", now)
+        for name, x in now.items():
             if not x.is_floating_point():
                 raise UsageError(f'twa takes real weights, and "{name}" is {x.dtype}')
-            if is_distributed(x):
-                raise UsageError(
-                    f'twa takes whole weights, and "{name}" is spread over processes; use DDP'
-                )
 
     def _update(self, step: int, steps: int) -> None:
         if self.settings.collects(step, steps):
@@ -104,6 +107,11 @@ class TrainedAverage(RunningAverage):
     def _current(self) -> None:
         return None  # the model is in the span itself
 
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` returned; see `RunningAverage.load_state_dict`."""
+        super().load_state_dict(state_dict)
+        self._stacks = {}
+
     def coefficients(self) -> list[float]:
         """Return the coordinates of the model's weights along the orthonormal rows.
 
@@ -112,63 +120,73 @@ class TrainedAverage(RunningAverage):
         """
         if not self._row("row"):
             raise UsageError("training in the span has not begun; there are no coefficients yet")
-        return self._coordinates(self._stacked(), self._now()).tolist()
+        return self._coordinates().tolist()
 
     def _begin(self) -> None:
-        names = self._row("point")
-        points = [self._points.pop(name) for name in names]
-        mean = uniform_mean(points)
+        points = [self._points.pop(name) for name in self._row("point")]
+        self._write(mean_of(points))
+        now = self._now()
+        self._numbers["frozen"] = [float(i) for i, x in enumerate(now.values()) if is_frozen(x)]
+        still = now.keys() - self._trained().keys()
+        for point in points:
+            for name in still:
+                point[name].zero_()
         rows = _orthonormal(points)
         self._points.update({f"row-{i}": row for i, row in enumerate(rows)})
-        self._write(mean)
-        self._rows = {}
+        self._stacks = {}
 
     def _project(self) -> None:
-        rows, now = self._stacked(), self._now()
-        c = self._coordinates(rows, now)
-        for name, x in now.items():
-            stack = rows[name]
+        self._stack()
+        c = self._inverse @ self._coordinates()
+        for name, x in self._trained().items():
+            stack = wide(self._stacks[name])
             x.copy_((c.to(stack.dtype) @ stack).view(x.shape))
 
-    def _coordinates(self, rows: dict[str, Tensor], now: Point) -> Tensor:
+    def _coordinates(self) -> Tensor:
+        self._stack()
         parts = []
-        for name, x in now.items():
-            stack = rows[name]
+        for name, x in self._trained().items():
+            stack = wide(self._stacks[name])
             parts.append((stack @ x.detach().to(stack.device, stack.dtype).reshape(-1)).double())
         return torch.stack(parts).sum(0)
 
-    def _stacked(self) -> dict[str, Tensor]:
-        """Return the rows of each tensor as one matrix, of which the points are views."""
-        if not self._rows or self._rows_of is not self._points["row-0"]:
-            names = self._row("row")
-            for name in self._now():
-                first = self._points[names[0]][name]
-                dtype = torch.promote_types(first.dtype, torch.float32)
-                stack = torch.stack([self._points[row][name].reshape(-1) for row in names])
-                self._rows[name] = stack.to(dtype)
-                for i, row in enumerate(names):
-                    if dtype == first.dtype:
-                        self._points[row][name] = self._rows[name][i].view(first.shape)
-            self._rows_of = self._points["row-0"]
-        return self._rows
+    def _trained(self) -> Point:
+        frozen = self._numbers["frozen"]
+        return {name: x for i, (name, x) in enumerate(self._now().items()) if i not in frozen}
+
+    def _stack(self) -> None:
+        """Make one matrix of the rows of each tensor, of which the points become views."""
+        if self._stacks:
+            return
+        names = self._row("row")
+        gram = torch.zeros((), dtype=torch.float64)
+        for name in self._now():
+            stack = torch.stack([self._points[row][name].reshape(-1) for row in names])
+            for i, row in enumerate(names):
+                self._points[row][name] = stack[i].view(self._points[row][name].shape)
+            for part in stack.split(_COLUMNS, dim=1):
+                gram = gram.to(part.device) + part.double() @ part.double().T
+            self._stacks[name] = stack
+        # Rows are orthonormal as far as their precision goes; without this, what is left of it
+        # would shrink or stretch the weights a little at every step.
+        self._inverse = torch.linalg.inv_ex(gram)[0]
 
 
 def _orthonormal(points: list[Point]) -> list[Point]:
     """Return orthonormal vectors that span what the points span; points are overwritten."""
     rows: list[Point] = []
     for point in points:
-        size = _dot(point, point) ** 0.5
+        rest = {name: wide(x).clone() for name, x in point.items()}
+        size = _dot(rest, rest) ** 0.5
         for _ in range(2):  # once more, against what rounding left
             for row in rows:
-                share = _dot(row, point)
-                for name, x in point.items():
-                    x.sub_(row[name], alpha=share)
-        norm = _dot(point, point) ** 0.5
+                share = _dot(row, rest)
+                for name, x in rest.items():
+                    x.sub_(wide(row[name]), alpha=share)
+        norm = _dot(rest, rest) ** 0.5
         if norm <= 1e-6 * size:
             continue  # spanned already
-        for x in point.values():
-            x.div_(norm)
-        rows.append(point)
+        rows.append({name: x.copy_(rest[name] / norm) for name, x in point.items()})
     return rows
 
 

@@ -9,6 +9,19 @@ def first_of(start: float, steps: int) -> int:
     return max(1, math.ceil(start * steps - 1e-9))
 
 
+def is_due(step: int, steps: int, start: float, every: int = 1) -> bool:
+    """Return whether a step's update is an ``every``-th one, from that on at which a part begins.
+
+    Args:
+        step: from 0.
+        steps: of the whole run.
+        start: where the part begins, as a share of the run in [0, 1].
+        every: updates from one to the next.
+    """
+    past = step + 1 - first_of(start, steps)
+    return past >= 0 and past % every == 0
+
+
 @dataclass(frozen=True)
 class Cycles:
     """The part of a run after update ``first_of(start, steps)``, cut into cycles.

@@ -10,6 +10,7 @@ Example::
 `thalweg list merge` names the merges; `merge_files` merges checkpoints larger than memory.
 """
 
+from thalweg.average import Ensemble
 from thalweg.merge.branch_train_merge import (
     BranchTrainMerge,
     cached_prior,
@@ -20,7 +21,6 @@ from thalweg.merge.catalogue import named
 from thalweg.merge.dare import DARE
 from thalweg.merge.diagnosis import Conflict, Diagnosis, diagnose
 from thalweg.merge.diwa import DiWA
-from thalweg.merge.ensemble import Ensemble
 from thalweg.merge.files import merge_files, open_checkpoint, read_recipe
 from thalweg.merge.fisher import FisherMerge
 from thalweg.merge.gradient_matching import GradientMatching

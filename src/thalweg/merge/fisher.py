@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_flag, check_number
-from thalweg.merge.method import Measure, Merge, Piece, check_weights, mean, shares
+from thalweg.core.shares import check_weights, shares
+from thalweg.merge.method import Measure, Merge, Piece, mean
 
 
 @dataclass(frozen=True)

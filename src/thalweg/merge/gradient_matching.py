@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_number
-from thalweg.merge.method import Merge, Piece, check_weights
+from thalweg.core.shares import check_weights
+from thalweg.merge.method import Merge, Piece
 
 
 @dataclass(frozen=True)

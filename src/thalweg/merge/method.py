@@ -13,6 +13,7 @@ from torch import Tensor
 
 from thalweg.core.checks import check_number
 from thalweg.core.errors import UsageError
+from thalweg.core.shares import shares
 
 if TYPE_CHECKING:
     from thalweg.landscape import Objective
@@ -204,28 +205,6 @@ class Around(Merge):
         self.following.check(count)
 
 
-def check_weights(what: str, weights: Any, *, signed: bool = False) -> tuple[float, ...] | None:
-    """Return one weight a model as floats, or None for equal ones.
-
-    Raises:
-        UsageError: not finite numbers, a negative one where only shares make sense, or all zero.
-    """
-    if weights is None:
-        return None
-    try:
-        found = tuple(float(w) for w in weights)
-    except (TypeError, ValueError):
-        found = ()
-    if (
-        not found
-        or not all(map(math.isfinite, found))
-        or (not signed and (min(found) < 0 or sum(found) <= 0))
-    ):
-        kind = "finite numbers" if signed else "numbers of at least 0, not all 0"
-        raise UsageError(f"{what} must be {kind}, one a model; found {weights!r}")
-    return found
-
-
 def each_model(what: str, value: Any, interval: str) -> float | tuple[float, ...]:
     """Return a setting that is one number, or one a model, after checking it.
 
@@ -243,12 +222,6 @@ def each_model(what: str, value: Any, interval: str) -> float | tuple[float, ...
 def spread(value: float | tuple[float, ...], count: int) -> tuple[float, ...]:
     """Return such a setting as one number a model."""
     return value if isinstance(value, tuple) else (value,) * count
-
-
-def shares(weights: Sequence[float] | None, count: int) -> list[float]:
-    """Return the weights divided by their sum; equal ones for None."""
-    weights = [1.0] * count if weights is None else weights
-    return [w / math.fsum(weights) for w in weights]
 
 
 def mean(tensors: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from thalweg.merge.method import Merge, Piece, check_weights, mean
+from thalweg.core.shares import check_weights
+from thalweg.merge.method import Merge, Piece, mean
 
 
 @dataclass(frozen=True)

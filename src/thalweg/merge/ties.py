@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_choice, check_flag, check_number
-from thalweg.merge.method import Measure, Merge, Piece, check_weights, each_model, spread
+from thalweg.core.shares import check_weights
+from thalweg.merge.method import Measure, Merge, Piece, each_model, spread
 from thalweg.merge.thresholds import Thresholds, kept
 
 

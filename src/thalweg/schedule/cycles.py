@@ -1,6 +1,8 @@
 """Schedules that leave something to average: high and constant, or up and down in cycles."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from thalweg.core.checks import check_number, check_whole
 from thalweg.core.cycles import Cycles, first_of
@@ -37,7 +39,36 @@ class SWAConstant(Schedule):
 
 
 @dataclass(frozen=True)
-class SWACyclical(Schedule):
+class _InCycles(Schedule):
+    """Down as `SWAConstant`, then in cycles, by a share of the way from ``high`` to ``low``."""
+
+    _slug: ClassVar[str]
+
+    start: float = 0.75
+    cycles: int = 5
+    high: float = 0.5
+    low: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_number(f"{self._slug}: start", self.start, "(0, 1]")
+        check_whole(f"{self._slug}: cycles", self.cycles, least=1)
+        check_number(f"{self._slug}: high", self.high, "[0, 1]")
+        check_number(f"{self._slug}: low", self.low, "[0, 1]")
+
+    def _at(self, step: int, steps: int) -> float:
+        place = Cycles(self.start, self.cycles).place(step, steps)
+        if place is None:
+            return _descent(step / first_of(self.start, steps), self.high)
+        share = self._share(*place)
+        return (1 - share) * self.high + share * self.low
+
+    @abstractmethod
+    def _share(self, into: int, length: int) -> float:
+        """Return the share for an update that so many of its cycle precede."""
+
+
+@dataclass(frozen=True)
+class SWACyclical(_InCycles):
     r"""Down as `SWAConstant`, then in cycles, each straight down from ``high`` to ``low``.
 
     The i-th of c updates of a cycle has the factor :math:`(1 - i/c) high + (i/c) low`, so that the
@@ -55,24 +86,18 @@ class SWACyclical(Schedule):
         UsageError: an impossible value.
     """
 
-    start: float = 0.75
-    cycles: int = 5
-    high: float = 0.5
-    low: float = 0.05
-
-    def __post_init__(self) -> None:
-        _check("swa-cyclical", self.start, self.cycles, self.high, self.low)
+    _slug: ClassVar[str] = "swa-cyclical"
 
     def _at(self, step: int, steps: int) -> float:
-        place = Cycles(self.start, self.cycles).place(min(step, steps - 1), steps)
-        if place is None:
-            return _descent(step / first_of(self.start, steps), self.high)
-        share = (place[0] + 1) / place[1]
-        return (1 - share) * self.high + share * self.low
+        ended = step == steps > first_of(self.start, steps)
+        return self.low if ended else super()._at(step, steps)
+
+    def _share(self, into: int, length: int) -> float:
+        return (into + 1) / length
 
 
 @dataclass(frozen=True)
-class Triangular(Schedule):
+class Triangular(_InCycles):
     r"""Down as `SWAConstant`, then in cycles, each from ``high`` down to ``low`` and up again.
 
     With t in [0, 1) the share of the cycle that is done: :math:`(1 - 2t) high + 2t low` in its
@@ -90,27 +115,10 @@ class Triangular(Schedule):
         UsageError: an impossible value.
     """
 
-    start: float = 0.75
-    cycles: int = 5
-    high: float = 0.5
-    low: float = 0.05
+    _slug: ClassVar[str] = "triangular"
 
-    def __post_init__(self) -> None:
-        _check("triangular", self.start, self.cycles, self.high, self.low)
-
-    def _at(self, step: int, steps: int) -> float:
-        place = Cycles(self.start, self.cycles).place(step, steps)
-        if place is None:
-            return _descent(step / first_of(self.start, steps), self.high)
-        share = abs(1 - 2 * place[0] / place[1])
-        return share * self.high + (1 - share) * self.low
-
-
-def _check(name: str, start: float, cycles: int, high: float, low: float) -> None:
-    check_number(f"{name}: start", start, "(0, 1]")
-    check_whole(f"{name}: cycles", cycles, least=1)
-    check_number(f"{name}: high", high, "[0, 1]")
-    check_number(f"{name}: low", low, "[0, 1]")
+    def _share(self, into: int, length: int) -> float:
+        return 1 - abs(1 - 2 * into / length)
 
 
 def _descent(done: float, to: float) -> float:

@@ -2,11 +2,9 @@
 
 import copy
 import dataclasses
-import functools
 import inspect
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,58 +13,9 @@ from torch import Tensor, nn
 from thalweg.average import Average, RunningAverage
 from thalweg.core import registry
 from thalweg.core.errors import UsageError
-from thalweg.core.seeds import generator
 from thalweg.recipe import Recipe
+from thalweg.testing.scripted import STEPS, VALLEY, Following, net, scripted, tensors
 from thalweg.testing.subject import assert_close, assert_same, raises
-
-STEPS = 120
-EVERY = 6  # steps between evaluations
-# The validation loss falls to a flat valley and, in one of the two, rises out of it again.
-VALLEY = [5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.0, *[1.1] * 13]
-RISING = [*VALLEY[:12], *[9.0] * 8]
-
-
-@dataclass
-class Following:
-    """A small model that is put through scripted points, with its average."""
-
-    settings: Average
-    dtype: torch.dtype = torch.float64
-    losses: list[float] = field(default_factory=lambda: RISING)
-    start: int = 0  # of the random numbers that the model begins with
-
-    def __post_init__(self) -> None:
-        self.model = _net(self.dtype, self.start)
-        self.average = self.settings.attach(self.model)
-
-    def advance(
-        self, steps: range, point: Callable[[str, int, Tensor], Tensor] | None = None
-    ) -> None:
-        """Put the model through the points of some steps."""
-        for step in steps:
-            with torch.no_grad():
-                for name, x in _tensors(self.model).items():
-                    x.copy_((point or scripted)(name, step, x))
-            self.average.update(step, STEPS)
-            if (step + 1) % EVERY == 0 and self.average.monitors:
-                self.average.evaluated(self.losses[step // EVERY])
-
-    def result(self) -> dict[str, Tensor]:
-        """Return copies of what the model is evaluated with."""
-        with self.average.applied(self.model):
-            return {name: x.clone() for name, x in _tensors(self.model).items()}
-
-
-def scripted(name: str, step: int, x: Tensor) -> Tensor:
-    """Return the point of a step: numbers that depend on the name and the step alone."""
-    if not x.is_floating_point():
-        return torch.tensor(step + 1)
-    return _drawn(name, step, tuple(x.shape)).to(x.dtype, copy=True)
-
-
-@functools.cache
-def _drawn(name: str, step: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, generator=generator(step, name), dtype=torch.float64) + 2
 
 
 def check_leaves_the_model_alone(settings: Average) -> None:
@@ -77,7 +26,7 @@ def check_leaves_the_model_alone(settings: Average) -> None:
     for step in range(STEPS):
         whole.advance(range(step, step + 1))
         if not whole.average.writes_back:
-            for name, x in _tensors(whole.model).items():
+            for name, x in tensors(whole.model).items():
                 same = torch.equal(x, scripted(name, step, x).to(x.dtype))
                 assert same, f'"{name}" changed in the update of step {step}'
     for name, p in whole.model.named_parameters():
@@ -89,7 +38,7 @@ def check_leaves_the_model_alone(settings: Average) -> None:
 def check_is_a_mean(settings: Average) -> None:
     """Leave constant weights as they are; move by as much as all points move."""
     constant = Following(settings)
-    before = {name: x.clone() for name, x in _tensors(constant.model).items()}
+    before = {name: x.clone() for name, x in tensors(constant.model).items()}
     constant.advance(range(STEPS), lambda name, step, x: before[name])
     assert_close(constant.result(), before, 1e-12, "the average of constant weights")
     if constant.average.writes_back:
@@ -100,7 +49,7 @@ def check_is_a_mean(settings: Average) -> None:
 
     plain, moved = Following(settings), Following(settings)
     with torch.no_grad():
-        for x in _tensors(moved.model).values():
+        for x in tensors(moved.model).values():
             if x.is_floating_point():
                 x.add_(3.0)
     moved.average = settings.attach(moved.model)
@@ -144,16 +93,16 @@ def check_restores(settings: Average) -> None:
     with torch.no_grad():
         whole.model[0].weight[0, 0] = float("nan")  # type: ignore[index,operator]
         whole.model[0].weight[0, 1] = -0.0  # type: ignore[index,operator]
-    before = {name: x.numpy(force=True).tobytes() for name, x in _tensors(whole.model).items()}
+    before = {name: x.numpy(force=True).tobytes() for name, x in tensors(whole.model).items()}
     expected = whole.average.weights()
     try:
         with whole.average.applied(whole.model) as inside:
             assert inside is whole.model, "applied gives another model"
-            found = {name: x.clone() for name, x in _tensors(whole.model).items()}
+            found = {name: x.clone() for name, x in tensors(whole.model).items()}
             raise KeyError
     except KeyError:
         pass
-    after = {name: x.numpy(force=True).tobytes() for name, x in _tensors(whole.model).items()}
+    after = {name: x.numpy(force=True).tobytes() for name, x in tensors(whole.model).items()}
     assert after == before, "the model's own weights are not what they were"
     for name, x in expected.items():
         same = torch.equal(found[name], x.to(found[name].dtype)) or x.isnan().any()
@@ -167,10 +116,10 @@ def check_owns_its_memory(settings: Average) -> None:
     state = whole.average.state_dict()
     kept = copy.deepcopy(state)
     with torch.no_grad():
-        for x in _tensors(whole.model).values():
+        for x in tensors(whole.model).values():
             x.add_(5)
     assert_same(whole.average.state_dict(), kept, "the average after the model changed")
-    ours = {x.data_ptr() for x in _tensors(whole.model).values()}
+    ours = {x.data_ptr() for x in tensors(whole.model).values()}
     for name, x in state.items():
         assert x.data_ptr() not in ours or not x.numel(), f'"{name}" is the model\'s own memory'
 
@@ -196,7 +145,7 @@ def check_precision(settings: Average) -> None:
     exact.advance(range(STEPS))
     low = Following(dataclasses.replace(settings, precision="bfloat16", device="cpu"))
     low.advance(range(STEPS))
-    names = _tensors(low.model).keys()
+    names = tensors(low.model).keys()
     for key, x in low.average.state_dict().items():
         if key.partition(".")[2] in names and x.is_floating_point():
             assert x.dtype == torch.bfloat16, f'"{key}" is {x.dtype} with precision="bfloat16"'
@@ -212,13 +161,31 @@ def check_precision(settings: Average) -> None:
 
 def check_half_weights(settings: Average) -> None:
     """Average weights of 16 bits in float32."""
-    whole = Following(settings, torch.bfloat16)
-    whole.advance(range(STEPS))
-    names = _tensors(whole.model).keys()
-    for key, x in whole.average.state_dict().items():
-        if key.partition(".")[2] in names and x.is_floating_point():
-            assert x.dtype == torch.float32, f'"{key}" is {x.dtype} for weights in bfloat16'
-    assert whole.model[0].weight.dtype == torch.bfloat16  # type: ignore[index]
+    for dtype in (torch.bfloat16, torch.float16):
+        whole = Following(settings, dtype)
+        whole.advance(range(STEPS))
+        names = tensors(whole.model).keys()
+        for key, x in whole.average.state_dict().items():
+            if key.partition(".")[2] in names and x.is_floating_point():
+                assert x.dtype == torch.float32, f'"{key}" is {x.dtype} for weights in {dtype}'
+        assert whole.model[0].weight.dtype == dtype  # type: ignore[index]
+
+
+def check_frozen(settings: Average) -> None:
+    """Leave a frozen parameter as it is to the bit, in any precision."""
+    for precision in (None, "bfloat16"):
+        whole = Following(dataclasses.replace(settings, precision=precision))
+        frozen: Any = whole.model[0].weight.requires_grad_(False)  # type: ignore[union-attr]
+        before = frozen.clone()
+
+        def point(name: str, step: int, x: Tensor, before: Tensor = before) -> Tensor:
+            return before if name == "0.weight" else scripted(name, step, x)
+
+        whole.advance(range(STEPS), point)
+        assert torch.equal(frozen, before), f"a frozen weight changed with precision={precision}"
+        found = {"0.weight": whole.result()["0.weight"]}
+        bound = 1e-12 if precision is None else 0.1
+        assert_close(found, {"0.weight": before}, bound, "the average of a frozen weight")
 
 
 def check_mismatch(settings: Average) -> None:
@@ -297,6 +264,7 @@ AVERAGE_CHECKS: dict[str, Callable[[Average], None]] = {
     "NaN stays": check_nan_stays,
     "precision": check_precision,
     "half weights": check_half_weights,
+    "frozen weights": check_frozen,
     "mismatch": check_mismatch,
     "buffers": check_buffers,
     "refusals": check_refusals,
@@ -310,8 +278,8 @@ def check_average(slug: str, **hyper: Any) -> None:
     Covered: updates leave weights and gradients alone (but for what writes back); constant weights
     are their own average, and the average moves with its points; saving, loading and going on, bit
     for bit, in float64 and bfloat16; the model's own weights come back; memory of its own; NaN
-    shows; other precisions and devices; refusals; buffers; docstrings; and that a recipe's text
-    builds it.
+    shows; other precisions and devices; models of 16 bits; frozen weights; refusals; buffers;
+    docstrings; and that a recipe's text builds it.
 
     Args:
         slug: of the average; import the module that registers it first.
@@ -328,21 +296,5 @@ def check_average(slug: str, **hyper: Any) -> None:
             raise AssertionError(f'{slug} fails "{name}": {error}') from error
     recipe = Recipe.parse(f"sgd(lr=0.1) + {slug}")
     assert Recipe.parse(str(recipe)) == recipe, "the recipe's text does not come back"
-    built = recipe.build(_net(torch.float32, 0), STEPS).average
+    built = recipe.build(net(torch.float32, 0), STEPS).average
     assert isinstance(built, RunningAverage), "the recipe builds no average"
-
-
-def _tensors(model: nn.Module) -> Mapping[str, Tensor]:
-    found = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: x.detach() for name, x in found.items()}
-
-
-def _net(dtype: torch.dtype, seed: int) -> nn.Sequential:
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
-    model = model.to(dtype)
-    with torch.no_grad():
-        for name, x in _tensors(model).items():
-            if x.is_floating_point():
-                random = generator(seed, "start", name)
-                x.copy_(torch.randn(x.shape, generator=random, dtype=torch.float64))
-    return model

@@ -28,21 +28,35 @@ def check_sharding(
         AssertionError: a process failed; its output says which rule and by how much.
     """
     with tempfile.TemporaryDirectory() as folder:
-        meeting = Path(folder) / "meeting"
-        command = [sys.executable, "-m", "thalweg.testing.sharded_worker", str(meeting)]
-        processes = [
-            subprocess.Popen(
-                [*command, str(rank), ",".join(modules), ",".join(modifiers), *slugs],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(2)
-        ]
-        try:
-            outputs = [process.communicate(timeout=_TIME_LIMIT)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        for process, output in zip(processes, outputs, strict=True):
-            assert process.returncode == 0, f"the sharded run failed:\n{output}"
+        two_processes(
+            [sys.executable, "-m", "thalweg.testing.sharded_worker", str(Path(folder) / "meeting")],
+            [",".join(modules), ",".join(modifiers), *slugs],
+            seconds=_TIME_LIMIT,
+        )
+
+
+def two_processes(
+    command: Sequence[str], arguments: Sequence[str] = (), *, seconds: float = 120
+) -> None:
+    """Run ``command RANK arguments`` side by side for the ranks 0 and 1.
+
+    Raises:
+        AssertionError: one failed; with what both wrote.
+        subprocess.TimeoutExpired: one takes longer than so many seconds; both are ended.
+    """
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [rank.communicate(timeout=seconds)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    codes = [rank.returncode for rank in ranks]
+    assert codes == [0, 0], "the sharded run failed:\n" + "\n".join(outputs)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg.average import Average, RunningAverage
 from thalweg.core.errors import UsageError
 from thalweg.train.events import Callback
+from thalweg.train.record import tuples
 from thalweg.train.result import Point
 
 if TYPE_CHECKING:
@@ -84,10 +85,7 @@ class FollowAverages(Callback):
         """Return the averages and their curves."""
         return {
             "averages": {name: average.state_dict() for name, average in self.running.items()},
-            "curves": {
-                name: [(p.step, p.seconds, p.train_loss, p.metric) for p in points]
-                for name, points in self.curves.items()
-            },
+            "curves": {name: tuples(points) for name, points in self.curves.items()},
         }
 
     def load_state_dict(self, run: Run, state: dict[str, Any]) -> None:

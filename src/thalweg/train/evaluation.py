@@ -12,6 +12,7 @@ from thalweg.core.batch_norm import batch_norm_layers, recalibrate_batch_norm
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.engine.distributed import gathered
+from thalweg.train.parallel import Parallel
 from thalweg.train.settings import Settings
 from thalweg.train.step import autocast, needs
 from thalweg.workload import Batches, Workload, in_order
@@ -41,8 +42,10 @@ class Evaluator:
         optimizer: torch.optim.Optimizer,
         average: Any,
         settings: Settings,
+        parallel: Parallel | None = None,
     ) -> None:
         self._workload = workload
+        self._parallel = parallel
         self._model = model
         self._network = network
         self._optimizer = optimizer
@@ -81,9 +84,21 @@ class Evaluator:
                 self._recalibrate()
             yield self._model
 
+    def metric_of(self, average: Any = OWN, data: Any = None) -> float:
+        """Return the metric at the evaluation weights; see `weights` and `metric`."""
+        with self.weights(average):
+            return self.metric(data)
+
+    def training_weights_loss(self) -> float:
+        """Return the loss at the training weights, over all validation samples."""
+        with self.weights(None):
+            return self.loss()
+
     @torch.no_grad()
     def metric(self, data: Any = None) -> float:
         """Return the metric at the weights in place, over all samples in float64.
+
+        Of several processes all return the first one's.
 
         Args:
             data: the samples; the validation data unless given.
@@ -93,18 +108,21 @@ class Evaluator:
             with autocast(self._settings):
                 value = self._workload.metric(self._ensemble or self._network, batch)
             tally.add(value, sample_count(batch))
-        return tally.result()
+        return self._agreed(tally.result())
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Return the mean loss at the weights in place, over all validation samples."""
+        """Return the mean loss at the weights in place; as `metric` otherwise."""
         total, count = 0.0, 0
         for batch in self._in_order(self._workload.validation):
             with autocast(self._settings):
                 value = self._workload.loss(self._network, batch)
             total += float(value) * sample_count(batch)
             count += sample_count(batch)
-        return total / count
+        return self._agreed(total / count)
+
+    def _agreed(self, value: float) -> float:
+        return value if self._parallel is None else self._parallel.agreed(value)
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return copies of the weights and buffers in place, on the CPU."""

@@ -1,8 +1,10 @@
 """Events of a training run, for progress displays, loggers and the like."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thalweg.core.errors import UsageError
 from thalweg.train.result import Point, Result
 
 if TYPE_CHECKING:
@@ -45,3 +47,25 @@ class Callback:
 
     def load_state_dict(self, run: "Run", state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned; called before `on_start`."""
+
+
+def states_of(callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """Return by key the states of those that are kept in checkpoints."""
+    return {c.key: c.state_dict() for c in callbacks if c.key is not None}
+
+
+def load_states(callbacks: Sequence[Callback], run: "Run", states: dict[str, Any]) -> None:
+    """Give each of them back the state that `states_of` returned.
+
+    Raises:
+        UsageError: there is none for one of them.
+    """
+    for callback in callbacks:
+        if callback.key is None:
+            continue
+        if callback.key not in states:
+            raise UsageError(
+                f"the checkpoint was made without {callback.key}, which cannot begin in the "
+                "middle of a run; leave it out, or start over in another folder"
+            )
+        callback.load_state_dict(run, states[callback.key])

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.train.algorithm import Parts
 from thalweg.train.checkpoint import Checkpoints
 from thalweg.train.evaluation import Evaluator
-from thalweg.train.events import Callback
+from thalweg.train.events import Callback, load_states, states_of
 from thalweg.train.memory import PeakMemory, model_bytes, state_bytes
 from thalweg.train.parallel import Parallel
+from thalweg.train.record import Record
 from thalweg.train.result import Point, Result, Status, best, first_reached, median_step
 from thalweg.train.settings import Settings
 from thalweg.train.step import Stepper
@@ -36,9 +36,6 @@ class Run:
         settings: steps, seed, device and so on.
         model: the model, at its training weights.
         optimizer: the optimiser.
-        step: updates done.
-        seconds: training time so far.
-        curve: the evaluations so far.
         hyper: the hyper-parameters by name.
     """
 
@@ -58,9 +55,6 @@ class Run:
         self.settings = settings
         self.model = model
         self.optimizer = parts.optimizer
-        self.step = 0
-        self.seconds = 0.0
-        self.curve: list[Point] = []
         self.hyper = hyper
         self._learning_rate = parts.learning_rate
         self._average = parts.average
@@ -80,13 +74,27 @@ class Run:
         self._stepper = Stepper(workload, network, self.optimizer, settings, parallel)
         # Every process evaluates alone, so without what DDP does around a forward pass.
         alone = network if parallel is None else model
-        self._evaluator = Evaluator(workload, model, alone, self.optimizer, self._average, settings)
-        self._cpu_seconds = 0.0
-        self._step_seconds: list[float] = []
-        self._loss_sum, self._loss_count = 0.0, 0
-        self._peak_bytes: int | None = None
+        self._evaluator = Evaluator(
+            workload, model, alone, self.optimizer, self._average, settings, parallel
+        )
+        self._record = Record()
         self._error: str | None = None
         self._weights: dict[str, torch.Tensor] = {}
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self._record.step
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far."""
+        return self._record.seconds
+
+    @property
+    def curve(self) -> list[Point]:
+        """The evaluations so far."""
+        return self._record.curve
 
     def keep_in(self, checkpoints: Checkpoints, resume: bool) -> None:
         """Write checkpoints; begin from the newest one there is, or remove them all.
@@ -112,21 +120,15 @@ class Run:
 
     def validation_loss(self) -> float:
         """Return the workload's loss at the training weights, over all validation samples."""
-        with self._evaluator.weights(None):
-            loss = self._evaluator.loss()
-        return loss if self._parallel is None else self._parallel.agreed(loss)
+        return self._evaluator.training_weights_loss()
 
     def training_metric(self) -> float:
         """Return the workload's metric at the training weights, over all training samples."""
-        with self._evaluator.weights(None):
-            metric = self._evaluator.metric(self.workload.train)
-        return metric if self._parallel is None else self._parallel.agreed(metric)
+        return self._evaluator.metric_of(None, self.workload.train)
 
     def metric_of(self, average: Any) -> float:
         """Return the workload's metric at the weights of an average of this run's model."""
-        with self._evaluator.weights(average):
-            metric = self._evaluator.metric()
-        return metric if self._parallel is None else self._parallel.agreed(metric)
+        return self._evaluator.metric_of(average)
 
     def train(self) -> Status:
         """Run to the end, or to where the run diverges."""
@@ -137,7 +139,7 @@ class Run:
         memory = PeakMemory(self.settings.device)
         # The second step is the first that is like the rest: it finds the optimiser's state.
         measured = min(self.step + 1, self.settings.steps - 1)
-        records = self._peak_bytes is None and self._stepper.batches_a_step <= RECORDED
+        records = self._record.peak_bytes is None and self._stepper.batches_a_step <= RECORDED
         if records:
             memory.start(self._alive())
         try:
@@ -145,7 +147,7 @@ class Run:
                 if records and self.step == measured:
                     with memory.measured():
                         loss = self._advance()
-                    self._peak_bytes = memory.stop()
+                    self._record.peak_bytes = memory.stop()
                 else:
                     loss = self._advance()
                 if not self._after(loss):
@@ -162,13 +164,13 @@ class Run:
             status=status,
             steps=self.step,
             seconds=self.seconds,
-            cpu_seconds=self._cpu_seconds,
+            cpu_seconds=self._record.cpu_seconds,
             steps_to_target=steps,
             seconds_to_target=seconds,
             best_metric=best(self.curve, self.workload),
             final_metric=self.curve[-1].metric if ended else None,
-            seconds_per_step=median_step(self._step_seconds),
-            peak_bytes=self._peak_bytes,
+            seconds_per_step=median_step(self._record.step_seconds),
+            peak_bytes=self._record.peak_bytes,
             state_bytes=state_bytes(self.optimizer, self._average, self.model),
             curve=list(self.curve),
             hyper=dict(self.hyper),
@@ -192,13 +194,7 @@ class Run:
             self._average.update(self.step, self.settings.steps)
         if self.settings.device.type != "cpu":
             torch.accelerator.synchronize(self.settings.device)
-        seconds = time.perf_counter() - begin
-        self._cpu_seconds += time.process_time() - cpu
-        self.step += 1
-        self.seconds += seconds
-        self._step_seconds.append(seconds)
-        self._loss_sum += loss
-        self._loss_count += 1
+        self._record.add_step(loss, time.perf_counter() - begin, time.process_time() - cpu)
         return loss
 
     def _after(self, loss: float) -> bool:
@@ -208,7 +204,7 @@ class Run:
             callback.on_step(self, step, loss)
         if not math.isfinite(loss):
             self._error = f"the training loss was {loss} at step {step}"
-            self._add_point(loss, math.nan)
+            self._add_point(math.nan, loss)
             return False
         last = step == settings.steps
         if last or step % settings.evaluate_every == 0:
@@ -216,11 +212,9 @@ class Run:
                 return False
             with self._evaluator.weights():
                 metric = self._evaluator.metric()
-                if self._parallel is not None:
-                    metric = self._parallel.agreed(metric)
                 if last:
                     self._weights = self._evaluator.snapshot()
-            self._add_point(self._loss_sum / self._loss_count, metric)
+            self._add_point(metric)
             if not math.isfinite(metric):
                 self._error = f"the {self.workload.metric_name} was {metric} at step {step}"
                 return False
@@ -234,7 +228,7 @@ class Run:
         loss = self.validation_loss()
         if not math.isfinite(loss):
             self._error = f"the validation loss was {loss} at step {self.step}"
-            self._add_point(self._loss_sum / self._loss_count, math.nan)
+            self._add_point(math.nan)
             return False
         average.evaluated(loss)
         return True
@@ -248,10 +242,8 @@ class Run:
             self._parallel.wait()
         return path
 
-    def _add_point(self, train_loss: float, metric: float) -> None:
-        point = Point(self.step, self.seconds, train_loss, metric)
-        self.curve.append(point)
-        self._loss_sum, self._loss_count = 0.0, 0
+    def _add_point(self, metric: float, train_loss: float | None = None) -> None:
+        point = self._record.add_point(metric, train_loss)
         self._tell(lambda callback: callback.on_evaluate(self, point))
 
     def _collect_weights(self) -> None:
@@ -277,14 +269,8 @@ class Run:
             "average": _state_of(self._average),
             "scaler": _state_of(self._stepper.scaler),
             "stream": self._stream.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "cpu_seconds": self._cpu_seconds,
-            "step_seconds": torch.tensor(self._step_seconds, dtype=torch.float64),
-            "loss": (self._loss_sum, self._loss_count),
-            "peak_bytes": self._peak_bytes,
-            "curve": [(p.step, p.seconds, p.train_loss, p.metric) for p in self.curve],
-            "callbacks": {c.key: c.state_dict() for c in self._callbacks if c.key is not None},
+            **self._record.state_dict(),
+            "callbacks": states_of(self._callbacks),
         }
 
     @torch.no_grad()
@@ -304,23 +290,8 @@ class Run:
         if self._stepper.scaler is not None:
             self._stepper.scaler.load_state_dict(state["scaler"])
         self._stream.load_state_dict(state["stream"])
-        self.step = state["step"]
-        self.seconds = state["seconds"]
-        self._cpu_seconds = state["cpu_seconds"]
-        self._step_seconds = state["step_seconds"].tolist()
-        self._loss_sum, self._loss_count = state["loss"]
-        self._peak_bytes = state["peak_bytes"]
-        self.curve = [Point(*point) for point in state["curve"]]
-        saved = state.get("callbacks", {})
-        for callback in self._callbacks:
-            if callback.key is None:
-                continue
-            if callback.key not in saved:
-                raise UsageError(
-                    f"the checkpoint was made without {callback.key}, which cannot begin in the "
-                    "middle of a run; leave it out, or start over in another folder"
-                )
-            callback.load_state_dict(self, saved[callback.key])
+        self._record.load_state_dict(state)
+        load_states(self._callbacks, self, state.get("callbacks", {}))
 
 
 def _state_of(part: Any) -> Any:

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from thalweg.average.kept import mean_of
 from thalweg.core.batch_norm import recalibrate_batch_norm
-from thalweg.core.checks import check_whole
+from thalweg.core.checks import check_number, check_whole
 from thalweg.core.errors import UsageError
 from thalweg.core.files import write_atomically
 from thalweg.core.seeds import derive_seed
@@ -94,17 +95,26 @@ def swap(
     """
     problem = load(workload)
     recipes = [str(Recipe.parse(first)), str(Recipe.parse(second))]
-    least = {"workers": 1, "first_steps": 1, "second_steps": 0, "evaluate_every": 1, "seed": 0}
-    given = {"workers": workers, "first_steps": first_steps, "second_steps": second_steps}
-    given |= {"evaluate_every": evaluate_every, "seed": seed}
-    for name, value in given.items():
-        check_whole(f"swap: {name}", value, least=least[name])
+    check_number("swap: until", until, "[-inf, inf]")
+    check_whole("swap: workers", workers, least=1)
+    check_whole("swap: first_steps", first_steps, least=1)
+    check_whole("swap: second_steps", second_steps, least=0)
     check_whole("swap: first_batch", first_batch, least=workers)
-    if isinstance(until, bool) or not isinstance(until, int | float):
-        raise UsageError(f"swap: until must be a number, found {until!r}")
-    plan = {"workload": workload, "first": recipes[0], "second": recipes[1], "until": until}
-    plan |= {**given, "first_batch": first_batch}
-    plan["threads"] = max(1, torch.get_num_threads() // workers)
+    check_whole("swap: evaluate_every", evaluate_every, least=1)
+    check_whole("swap: seed", seed, least=0)
+    plan = {
+        "workload": workload,
+        "first": recipes[0],
+        "second": recipes[1],
+        "until": until,
+        "workers": workers,
+        "first_steps": first_steps,
+        "second_steps": second_steps,
+        "first_batch": first_batch,
+        "evaluate_every": evaluate_every,
+        "seed": seed,
+        "threads": max(1, torch.get_num_threads() // workers),
+    }
     if folder is not None:
         return _swap(problem, plan, Path(folder))
     with tempfile.TemporaryDirectory() as made:
@@ -125,14 +135,8 @@ def _swap(problem: Workload, plan: dict[str, object], folder: Path) -> Swap:
         _run_workers(folder, workers)
     ends = [json.loads((folder / f"worker-{i}.json").read_text("utf-8")) for i in range(workers)]
     points = [load_file(folder / f"worker-{i}.safetensors") for i in range(workers)]
-    mean = {
-        name: torch.stack([point[name].double() for point in points]).mean(0).to(x.dtype)
-        if x.is_floating_point()
-        else x
-        for name, x in points[0].items()
-    }
     seed = int(str(plan["seed"]))
-    weights, metric = _evaluated(problem, mean, seed)
+    weights, metric = _evaluated(problem, mean_of(points), seed)
     return Swap(
         weights,
         metric,

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from thalweg.core.files import write_atomically
 from thalweg.core.seeds import derive_seed
 from thalweg.train.events import Callback
 from thalweg.train.fit import fit
-from thalweg.train.result import Point
+from thalweg.train.result import Point, Result
 from thalweg.train.run import Run
 from thalweg.workload import Workload, load
 from thalweg.workload.check import new_model
@@ -24,22 +25,33 @@ class _Reached(Exception):  # noqa: N818 - it ends a phase, and is no error
 
 
 class _Until(Callback):
-    """Ends the first phase, and keeps the training weights that it ends with."""
+    """Ends the first phase, and keeps the training weights that it ends with, and facts."""
 
     def __init__(self, until: float) -> None:
         self._until = until
         self.weights: dict[str, Tensor] = {}
-        self.steps, self.metric, self.reached = 0, float("nan"), False
+        self.facts: dict[str, Any] = {}
 
     def on_evaluate(self, run: Run, point: Point) -> None:
-        self.metric = run.training_metric()
-        self.reached = run.workload.reached(self.metric, self._until)
-        self.steps = point.step
-        if self.reached or point.step == run.settings.steps:
-            state = run.model.state_dict()
-            self.weights = {name: x.detach().cpu().clone() for name, x in state.items()}
-        if self.reached:
+        metric = run.training_metric()
+        if run.workload.reached(metric, self._until):
+            self._keep(run, metric, True)
             raise _Reached
+
+    def on_end(self, run: Run, result: Result) -> None:
+        # Here and not at the last evaluation, which a run that goes on from its end has behind it.
+        if result.status == "ok":
+            self._keep(run, run.training_metric(), False)
+
+    def _keep(self, run: Run, metric: float, reached: bool) -> None:
+        state = run.model.state_dict()
+        self.weights = {name: x.detach().cpu().clone() for name, x in state.items()}
+        self.facts = {
+            "first_steps": run.step,
+            "first_metric": metric,
+            "reached": reached,
+            "metric": run.curve[-1].metric,
+        }
 
 
 def main(folder: Path, number: int) -> None:
@@ -52,21 +64,17 @@ def main(folder: Path, number: int) -> None:
     problem = load(plan["workload"])
     weights, facts = _first(folder, number, plan, problem)
     if plan["second_steps"]:
-        weights, metric = _second(folder, number, plan, problem, weights)
-    else:
-        metric = facts.pop("validation")
-    facts.pop("validation", None)
+        weights, facts["metric"] = _second(folder, number, plan, problem, weights)
     write_atomically(folder / f"worker-{number}.safetensors", save(weights))
-    write_atomically(done, json.dumps({**facts, "metric": metric}).encode())
+    write_atomically(done, json.dumps(facts).encode())
 
 
 def _first(folder: Path, number: int, plan: dict, problem: Workload) -> tuple[dict, dict]:
-    """Return the weights of the first phase, and facts, which are the same for all workers."""
+    """Return the weights of the first phase, and facts of its end, the same for all workers."""
     file, facts = folder / "first.safetensors", folder / "first.json"
     if facts.exists():
         return load_file(file), json.loads(facts.read_text(encoding="utf-8"))
     until = _Until(plan["until"])
-    curve = _Curve()
     try:
         result = fit(
             dataclasses.replace(problem, batch_size=plan["first_batch"]),
@@ -75,7 +83,7 @@ def _first(folder: Path, number: int, plan: dict, problem: Workload) -> tuple[di
             seed=plan["seed"],
             device="cpu",
             evaluate_every=plan["evaluate_every"],
-            callbacks=[curve, until],
+            callbacks=[until],
             checkpoint=folder / "first",
             threads=plan["threads"],
             parallel="ddp" if plan["workers"] > 1 else None,
@@ -85,12 +93,10 @@ def _first(folder: Path, number: int, plan: dict, problem: Workload) -> tuple[di
     else:
         if result.status != "ok":
             raise UsageError(f"the first phase {result.status}: {result.error}")
-    known = {"first_steps": until.steps, "first_metric": until.metric, "reached": until.reached}
-    known["validation"] = curve.metric
     if number == 0:
         write_atomically(file, save(until.weights))
-        write_atomically(facts, json.dumps(known).encode())
-    return until.weights, known
+        write_atomically(facts, json.dumps(until.facts).encode())
+    return until.weights, until.facts
 
 
 def _second(
@@ -117,15 +123,6 @@ def _second(
     if result.status != "ok" or result.final_metric is None:
         raise UsageError(f"the second phase of worker {number} {result.status}: {result.error}")
     return result.weights, result.final_metric
-
-
-class _Curve(Callback):
-    """Keeps the last validation metric."""
-
-    metric = float("nan")
-
-    def on_evaluate(self, run: Run, point: Point) -> None:
-        self.metric = point.metric
 
 
 if __name__ == "__main__":
