@@ -138,3 +138,13 @@ def test_impossible_requests_are_refused() -> None:
         layer_barriers(OBJECTIVE, {"one": POINTS["one"]})
     with pytest.raises(UsageError, match='no layer "5"'):
         layer_barriers(OBJECTIVE, POINTS, groups={"a": ["5"]})
+
+
+def test_sets_are_called_by_what_is_new_in_them() -> None:
+    kinds = layer_barriers(OBJECTIVE, POINTS, order="deep-first")
+    assert list(kinds.labels().values()) == ["4 Linear", "+ 2 Linear", "+ 0 Linear"]
+    alone = layer_barriers(OBJECTIVE, POINTS, groups={"ends": ["0", "4"]})
+    assert list(alone.labels().values()) == ["ends"]
+    worst = kinds.worst("one")
+    assert worst is not None
+    assert worst.barrier == max(one.barrier for one in kinds.barriers if one.host == "one")

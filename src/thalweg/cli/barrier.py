@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from thalweg.cli import looking
+from thalweg.cli.console import console, number
 
 
 class Order(StrEnum):
@@ -54,4 +55,9 @@ def barrier(
             also=found.also,
             progress=progress,
         )
+    for name in result.names:
+        worst = result.worst(name)
+        if worst is not None:
+            layers = worst.layers[0] if len(worst.layers) == 1 else f"{len(worst.layers)} layers"
+            console().print(f"mixed into {name}: {number(worst.barrier)} at most, by {layers}")
     looking.write(result, out, "barriers", file, title=found.workload.title)

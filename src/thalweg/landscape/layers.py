@@ -61,6 +61,7 @@ class LayerBarriers(Saved):
             other solution's layers; empty unless asked for.
         batch_norm: the policy for batch-norm statistics.
         also_ends: other quantities at the two solutions, by name.
+        kinds: the class of the module that a layer is, by the layer's name, where it is one.
     """
 
     names: tuple[str, str]
@@ -71,6 +72,24 @@ class LayerBarriers(Saved):
     controls: tuple[LayerBarrier, ...]
     batch_norm: Policy
     also_ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    def labels(self) -> dict[tuple[str, ...], str]:
+        """Return what each set of layers is called; of sets that grow, what is new in each."""
+        found = {}
+        for one in self.barriers:
+            growing = self.order != "single" and len(one.layers) > 1
+            new = one.layers[-1:] if growing else one.layers
+            words = ", ".join(
+                f"{layer} {self.kinds[layer]}" if layer in self.kinds else layer for layer in new
+            )
+            found[one.layers] = f"+ {words}" if growing else words
+        return found
+
+    def worst(self, host: str) -> LayerBarrier | None:
+        """Return a host's highest barrier, or None if none of them is a number."""
+        known = [b for b in self.barriers if b.host == host and not math.isnan(b.barrier)]
+        return max(known, key=lambda one: one.barrier, default=None)
 
     def change(self, one: LayerBarrier, name: str) -> float:
         """Return how far one of the other quantities goes from the mean of both solutions.
@@ -197,6 +216,11 @@ def layer_barriers(
         tuple(found[True]),
         batch_norm,
         {name: (whole[one][1][name][0], whole[other][1][name][0]) for name in others},
+        {
+            name: type(module).__name__
+            for name, module in objective.module.named_modules()
+            if name in layers and groups is None
+        },
     )
 
 

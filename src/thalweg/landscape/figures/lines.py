@@ -86,9 +86,8 @@ def draw_barriers(result: LayerBarriers, path: str | os.PathLike[str] | None) ->
 
     Each other quantity has a panel of its own, with its largest change.
     """
-    sets = list(dict.fromkeys(one.layers for one in result.barriers))
-    growing = result.order != "single"
-    names = [f"+ {one[-1]}" if growing and k else ", ".join(one) for k, one in enumerate(sets)]
+    labels = result.labels()
+    sets, names = list(labels), list(labels.values())
     height = 1.2 + 0.22 * len(sets) * (2 if result.controls else 1)
     panels: dict[str, Callable[[LayerBarrier], float]] = {
         "barrier: loss above the mean of both solutions": lambda one: one.barrier,

@@ -139,9 +139,8 @@ def _words(result: Along) -> tuple[str, str]:
 
 def barriers(result: LayerBarriers) -> dict[str, Any]:
     """Return the page of barriers layer by layer."""
-    sets = list(dict.fromkeys(one.layers for one in result.barriers))
-    growing = result.order != "single"
-    names = [f"+ {one[-1]}" if growing and k else ", ".join(one) for k, one in enumerate(sets)]
+    labels = result.labels()
+    sets, names = list(labels), list(labels.values())
     values = [one.barrier for one in (*result.barriers, *result.controls)]
     form = metric_format([v for v in values if math.isfinite(v)])
     data: list[Spec] = []
