@@ -161,15 +161,17 @@ def plain(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     buffers = [(x, x.detach().clone()) for x in model.buffers()]
     fast = torch.backends.mha.get_fastpath_enabled()
+    mkldnn = torch._C._get_mkldnn_enabled()
     try:
         for module in modes:
             module.training = False
         torch.backends.mha.set_fastpath_enabled(False)
-        mkldnn = torch.backends.mkldnn.flags(enabled=False)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mkldnn:
+        torch._C._set_mkldnn_enabled(False)  # else recurrent layers are one operation
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(mkldnn)
         for module, mode in modes.items():
             module.training = mode
         for x, old in buffers:
