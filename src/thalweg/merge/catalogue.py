@@ -13,6 +13,7 @@ from thalweg.merge.greedy import GreedySoup
 from thalweg.merge.learned import LearnedSoup
 from thalweg.merge.method import Merge
 from thalweg.merge.model_stock import ModelStock
+from thalweg.merge.permutations.rebasin import GitRebasin
 from thalweg.merge.regmean import RegMean
 from thalweg.merge.slerp import SLERP
 from thalweg.merge.soup import UniformSoup
@@ -56,6 +57,13 @@ for _slug, _name, _reference, _factory, _space in (
     ("dare", "DARE", "Yu et al., 2024, arXiv:2311.03099", DARE, {"drop": Linear(0.5, 0.99)}),
     ("model-stock", "Model Stock", "Jang et al., 2024, arXiv:2403.19522", ModelStock, {}),
     ("slerp", "SLERP", "Shoemake, SIGGRAPH 1985", SLERP, {"t": Linear(0.0, 1.0)}),
+    (
+        "git-rebasin",
+        "Git Re-Basin",
+        "Ainsworth et al., 2023, arXiv:2209.04836",
+        GitRebasin,
+        {},
+    ),
     (
         "vanishing-variance",
         "Variance-corrected averaging",

@@ -134,7 +134,8 @@ def structure_of(found: Trace, model: nn.Module) -> Structure:
             for name in found.names[first]:
                 where = Axis(name, axis, place.start, place.outer, place.inner, role)
                 axes.setdefault(place.unit, []).append((where, place))
-    return Structure(tuple(_groups(axes, found)), shapes, fixed)
+    tied = {name: first for first, names in found.names.items() for name in names[1:]}
+    return Structure(tuple(_groups(axes, found)), shapes, fixed, tied)
 
 
 def walk(label: Label) -> list[Place]:

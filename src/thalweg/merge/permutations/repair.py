@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from thalweg.core.errors import UsageError
-from thalweg.merge.method import Weights, check_weights, shares
+from thalweg.core.shares import check_weights, shares
+from thalweg.merge.method import Weights
 from thalweg.merge.permutations.discover import example_of, structure_of
 from thalweg.merge.permutations.moments import Moments, Sums, mixed
 from thalweg.merge.permutations.structure import OUTPUT
@@ -45,7 +46,7 @@ def preactivations(objective: Objective, weights: Weights | None = None) -> dict
     """
     sites = [site for site in _sites(objective) if not site.is_norm]
     sums = {site.name: Sums() for site in sites}
-    with _running(objective, weights):
+    with running(objective, weights):
         hooks = [site.watch(sums[site.name]) for site in sites]
         try:
             for batch in objective.calibration:
@@ -104,7 +105,7 @@ def repair(
     _check_ends(sites, ends)
     alpha = shares(weights, len(ends))
     result = dict(merged)
-    with _running(objective, merged):
+    with running(objective, merged):
         for place, site in enumerate(sites):
             found = _moments_at(objective, site)
             if found is not None:
@@ -238,7 +239,7 @@ def _sites(objective: Objective) -> list[_Site]:
         if isinstance(layer, kinds)
     ]
     try:
-        with _running(objective, None):
+        with running(objective, None):
             objective.loss(module, objective.calibration[0])
     finally:
         for hook in hooks:
@@ -279,7 +280,7 @@ def _check_ends(sites: Sequence[_Site], ends: Sequence[Statistics]) -> None:
 
 
 @contextmanager
-def _running(objective: Objective, weights: Weights | None) -> Iterator[None]:
+def running(objective: Objective, weights: Weights | None) -> Iterator[None]:
     """Run the network in evaluation mode at these weights; put its own back afterwards."""
     with objective.differentiable(), torch.no_grad():
         if weights is not None:

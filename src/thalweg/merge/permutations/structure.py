@@ -86,11 +86,13 @@ class Structure:
         shapes: of all tensors of the state dict.
         fixed: why the entries along an axis keep their order, by (tensor, axis); of an axis that
             is permuted in part, the fixed part.
+        tied: names whose tensor is that of another name.
     """
 
     groups: tuple[Group, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fixed: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Group:
         """Return a group by its name."""
@@ -157,6 +159,22 @@ class Structure:
                     continue
                 for axis in group.axes:
                     result[axis.tensor] = permuted(result[axis.tensor], axis, permutation)
+        return result
+
+    def compose(self, permutations: Permutations, further: Permutations) -> dict[str, Tensor]:
+        """Return the permutations that do what all of the first and then the further ones do.
+
+        What was ordered within a block goes where the block goes.
+        """
+        sources = {(group.family, group.block): group.name for group in self.groups}
+        result = {}
+        for group in self.groups:
+            source = group.name
+            if group.parent is not None and group.parent in further:
+                source = sources[group.family, int(further[group.parent][group.block])]
+            result[group.name] = permutations[source]
+            if group.name in further:
+                result[group.name] = result[group.name][further[group.name]]
         return result
 
     def check(self, state: Mapping[str, Tensor], label: str = "the state dict") -> None:

@@ -192,14 +192,14 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T
                 mode.set(x, [fresh(size, INPUT) for size in x.shape])
         with mode:
             result = model(*args, **kwargs)
-    for x in tree_leaves(_plain_outputs(result)):
+    for x in tree_leaves(plain_outputs(result)):
         if isinstance(x, Tensor):
             for label in mode.labels(x):
                 fix(label, OUTPUT)
     return mode.trace
 
 
-def _plain_outputs(result: Any) -> Any:
+def plain_outputs(result: Any) -> Any:
     """Return outputs as containers that torch knows; those of other classes by their fields."""
     if isinstance(result, Mapping):
         return list(result.values())

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.core.errors import UsageError
-from thalweg.merge.method import check_weights, mean
+from thalweg.core.shares import check_weights
+from thalweg.merge.method import mean
 from thalweg.merge.permutations.discover import discover
 from thalweg.merge.permutations.plans import Transport, TransportSettings
 from thalweg.merge.permutations.structure import Axis, Group, Structure, unit_rows
