@@ -6,6 +6,7 @@ import typer
 
 from thalweg._version import __version__
 from thalweg.cli import (
+    align,
     barrier,
     connect,
     line,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command("race")(race.race)
 app.command("merge")(merge.merge)
+app.command("align")(align.align)
 app.command("new")(new.new)
 app.command("list")(list_command.list_parts)
 app.command("report")(report.report)
