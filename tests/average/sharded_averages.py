@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from thalweg.average import FGE, SWAG, TWA, Ensemble
+from thalweg.average import FGE, SWAG, TWA, Ensemble, PowerEMA
 from thalweg.core import registry
 from thalweg.core.errors import UsageError
 from thalweg.engine.distributed import gathered, like, local
@@ -97,6 +97,18 @@ def compare(mesh, slug, precision):
         same("sample()", one, two)
 
 
+def compare_files(mesh, folder):
+    """Reconstruct from files that one process wrote, of weights spread over two."""
+    settings = PowerEMA(snapshots=4, folder=folder)
+    whole, model = net(), sharded(mesh)
+    expected, average = PowerEMA(snapshots=4).attach(whole), settings.attach(model)
+    advance(whole, expected, range(STEPS))
+    advance(model, average, range(STEPS))
+    for at in (12, STEPS):
+        wanted, _ = expected.reconstruct(width=0.2, at=at)
+        same("from files", average.reconstruct(width=0.2, at=at)[0], wanted)
+
+
 def refuses(what, make):
     try:
         make()
@@ -121,6 +133,10 @@ def main(rank, store):
                 compare(mesh, slug, precision)
             except Exception as error:
                 failed.append(f"{slug} in {precision}: {type(error).__name__}: {error}")
+    try:
+        compare_files(mesh, f"{store}-snapshots")
+    except Exception as error:
+        failed.append(f"power-ema in files: {type(error).__name__}: {error}")
     model = sharded(mesh)
     refuses("twa", lambda: TWA().attach(model))
     refuses("fge", lambda: FGE().attach(model))

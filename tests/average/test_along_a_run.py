@@ -29,7 +29,7 @@ from thalweg.average import (
     PowerEMA,
     SwitchEMA,
 )
-from thalweg.average.power_ema import WIDEST, exponent
+from thalweg.average.profiles import WIDEST, exponent
 from thalweg.core.cycles import Cycles
 from thalweg.core.errors import UsageError
 

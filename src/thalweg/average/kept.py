@@ -134,11 +134,12 @@ def put(point: Point, tensors: Mapping[str, Tensor]) -> None:
         local(x).copy_(local(point[name]))
 
 
-def mean_of(points: Sequence[Point], shares: Sequence[float] | None = None) -> Point:
+def mean_of(points: Sequence[Mapping[str, Tensor]], shares: Sequence[float] | None = None) -> Point:
     """Return the mean of points, summed in float32 or more; of integers the last point's.
 
     Args:
-        points: one at least, of the same names and shapes.
+        points: one at least, with the last one's names and shapes; tensor by tensor is read, so
+            that they may come from files.
         shares: of the points, summing to one, possibly negative; equal unless given.
     """
     mean: Point = {}
@@ -148,7 +149,7 @@ def mean_of(points: Sequence[Point], shares: Sequence[float] | None = None) -> P
             continue
         total = torch.zeros_like(last, dtype=torch.promote_types(last.dtype, torch.float32))
         for point, share in zip(points, shares or [1.0] * len(points), strict=True):
-            total.add_(point[name].to(total.dtype), alpha=share)
+            total.add_(like(point[name], total).to(total), alpha=share)
         mean[name] = total if shares else total.div_(len(points))
     return mean
 

@@ -1,22 +1,28 @@
 """Power-function averages, and any other average of the run, afterwards, from their snapshots."""
 
-import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.average.kept import Point, mean_of
+from thalweg.average.profiles import WIDEST, exponent, mix
 from thalweg.average.running import RunningAverage
 from thalweg.average.settings import Average
+from thalweg.average.snapshots import (
+    Snapshot,
+    Weights,
+    check_snapshots,
+    mark,
+    saved_names,
+    write_snapshot,
+)
 from thalweg.core.checks import check_number, check_whole
 from thalweg.core.errors import UsageError
-
-WIDEST = math.sqrt(1 / 12)
-"""The relative width of the uniform mean, the largest there is."""
-
-BINS = 16384  # of the iterates in which profiles are compared, if there are more iterates
+from thalweg.core.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,28 @@ class PowerEMA(Average):
     CVPR 2024, arXiv:2312.02696. Beyond the paper, the combination sums to one, so that constant
     weights are reconstructed exactly. Float buffers are averaged as weights are.
 
-    It keeps (snapshots + 1) times the number of widths times the model's memory.
+    It keeps (snapshots + 1) times the number of widths times the model's memory; with a folder,
+    the number of widths times, and every snapshot is a file in safetensors, from which
+    ``thalweg average FOLDER --width ...`` makes averages after the run, tensor by tensor.
 
     Args:
         widths: each a :math:`\sigma_{rel}` in (0, 0.288], 0.05 to 0.1 in the paper.
         snapshots: over the run, evenly spaced; at least 0.
         every: updates between two points, at least 1.
+        folder: for snapshots as files, one a run; in memory, and in the run's checkpoints, unless
+            given. A run that goes on from a checkpoint, or starts over, writes the same files.
         device: see `Average`.
         precision: see `Average`.
 
     Raises:
-        UsageError: an impossible value.
+        UsageError: an impossible value; at the first point, or the first after a checkpoint, a
+            folder with snapshots of another run.
     """
 
     widths: tuple[float, ...] = (0.05, 0.1)
     snapshots: int = 16
     every: int = 1
+    folder: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,6 +74,10 @@ class PowerEMA(Average):
             check_number("power-ema: widths", width, f"(0, {WIDEST}]")
         check_whole("power-ema: snapshots", self.snapshots, least=0)
         check_whole("power-ema: every", self.every, least=1)
+        if self.folder is not None:
+            if not isinstance(self.folder, str | os.PathLike):
+                raise UsageError(f"power-ema: folder must be a path, found {self.folder!r}")
+            check_folder(Path(self.folder))
 
     def attach(self, model: nn.Module) -> "PowerAverage":
         """Return running averages that have no point yet."""
@@ -80,6 +96,10 @@ class PowerAverage(RunningAverage):
         self.rows = tuple(f"snapshot{i}" for i in range(len(self._exponents)))
         for i in range(len(self._exponents)):
             self._points[f"average{i}"] = self._snapshot()
+        self._folder = None if settings.folder is None else Path(settings.folder)
+        self._checked = False
+        if self._folder is not None:
+            self._numbers["run"] = []
 
     def _update(self, step: int, steps: int) -> None:
         if (step + 1) % self.settings.every:
@@ -88,9 +108,29 @@ class PowerAverage(RunningAverage):
         for i, gamma in enumerate(self._exponents):
             self._blend(f"average{i}", 1 - (1 - 1 / count) ** (gamma + 1), count + i * steps)
         self.count = count
+        if self._folder is not None and not self._checked:
+            if not self._numbers["run"]:
+                settings = self.settings
+                known = f"{settings.widths} {settings.snapshots} {settings.every} {steps}"
+                self._numbers["run"] = [mark(known, self._points["average0"])]
+            check_snapshots(self._folder, self._run)
+            self._checked = True
         if self._is_snapshot(steps):
             for i in range(len(self._exponents)):
-                self._points[f"snapshot{i}-{count}"] = self._copy(f"average{i}")
+                self._keep_snapshot(i)
+
+    def _keep_snapshot(self, i: int) -> None:
+        if self._folder is None:
+            self._points[f"snapshot{i}-{self.count}"] = self._copy(f"average{i}")
+            return
+        file = self._folder / f"snapshot-{i}-{self.count:010d}.safetensors"
+        every = self.settings.every
+        snapshot = Snapshot(file, self.count, self._exponents[i], every, self._run)
+        write_snapshot(snapshot, self._points[f"average{i}"], self._followed.model)
+
+    @property
+    def _run(self) -> str:
+        return f"{int(self._numbers['run'][0]):012x}"
 
     def _is_snapshot(self, steps: int) -> bool:
         """Return whether the last point ends one of as many equal parts as there are snapshots."""
@@ -111,73 +151,36 @@ class PowerAverage(RunningAverage):
             at: points of the run after which the average stands; all so far if None.
 
         Returns:
-            Its weights by name, and the distance of the profile made to the one asked for, as a
+            Its weights by name (from files, those that the model's state dict holds, once each),
+            and the distance of the profile made to the one asked for, as a
             share of the latter's norm.
 
         Raises:
             UsageError: neither or both of width and decay, an impossible value, or no snapshot as
                 early as that.
         """
-        if (width is None) == (decay is None):
-            raise UsageError(
-                f"give the width of a power function or a decay, one of the two; found "
-                f"width={width!r} and decay={decay!r}"
-            )
         at = self.count if at is None else at
         check_whole("reconstruct: at", at, least=1)
-        sources = self._sources(at)
-        if not sources:
-            raise UsageError(f"there is no snapshot of the first {at} points; ask for a later time")
-        edges = np.unique(np.linspace(0, at, min(at, BINS) + 1).round())
-        if width is not None:
-            check_number("reconstruct: width", width, f"(0, {WIDEST}]")
-            wanted = _power(edges, at, exponent(width))
-        else:
-            check_number("reconstruct: decay", decay, "(0, 1)")
-            wanted = _exponential(edges, at, float(decay or 0.0))
-        profiles = [_power(edges, time, gamma) for time, gamma, _ in sources]
-        shares, error = _nearest(profiles, wanted, np.diff(edges))
-        return mean_of([point for *_, point in sources], shares.tolist()), error
+        sources = [source for source in self._sources() if source[0] <= at]
+        shares, error = mix([source[:2] for source in sources], at, width=width, decay=decay)
+        return mean_of([point for *_, point in sources], shares), error
 
-    def _sources(self, at: int) -> list[tuple[int, float, Point]]:
-        found: list[tuple[int, float, Point]] = []
+    def _sources(self) -> list[tuple[int, float, Mapping[str, Tensor]]]:
+        found: list[tuple[int, float, Mapping[str, Tensor]]] = []
+        saved: list[str] | None = None
+        if self._folder is not None and self.count:
+            saved = saved_names(self._followed.model)
+            found = [
+                (one.points, one.exponent, Weights(one.file))
+                for one in check_snapshots(self._folder, self._run)
+                if one.points < self.count
+            ]
         for i, gamma in enumerate(self._exponents):
             times = {int(name.rpartition("-")[2]): name for name in self._row(f"snapshot{i}")}
             if self.count:
                 times[self.count] = f"average{i}"
-            found += [(t, gamma, self._points[name]) for t, name in times.items() if t <= at]
+            for time, name in times.items():
+                point = self._points[name]
+                point = point if saved is None else {n: point[n] for n in saved}
+                found.append((time, gamma, point))
         return found
-
-
-def exponent(width: float) -> float:
-    r"""Return the :math:`\gamma \ge 0` of a relative width :math:`\sigma_{rel}`."""
-    inverse = width**-2
-    # (gamma + 2)^2 (gamma + 3) = (gamma + 1) / width^2
-    roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
-    return max(0.0, float(roots.real.max()))
-
-
-def _power(edges: np.ndarray, time: int, gamma: float) -> np.ndarray:
-    """Return the shares of the bins in the power-function average after ``time`` points."""
-    return np.diff(np.minimum(edges / time, 1.0) ** (gamma + 1))
-
-
-def _exponential(edges: np.ndarray, time: int, decay: float) -> np.ndarray:
-    """Return the shares of the bins in the bias-corrected exponential average."""
-    logarithm = math.log(decay)
-    upto = np.exp(logarithm * (time - edges)) - math.exp(logarithm * time)
-    return np.diff(upto / -math.expm1(logarithm * time))
-
-
-def _nearest(
-    profiles: list[np.ndarray], wanted: np.ndarray, widths: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Return shares, summing to one, of the profiles whose mix is nearest, and how far it is."""
-    scale = 1 / np.sqrt(widths)
-    columns = np.stack(profiles, 1) * scale[:, None]
-    target = wanted * scale
-    base = columns[:, -1:]
-    rest, *_ = np.linalg.lstsq(columns[:, :-1] - base, target - base[:, 0], rcond=1e-12)
-    shares = np.append(rest, 1 - rest.sum())
-    error = float(np.linalg.norm(columns @ shares - target) / np.linalg.norm(target))
-    return shares, error
