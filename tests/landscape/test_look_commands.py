@@ -52,10 +52,13 @@ A, B, C = (f"{name}.safetensors" for name in "abc")
         (("connect", A, B, "--steps", "3", "--points", "5"), "connect/profile"),
         (("barrier", A, B), "barrier/barriers"),
         (("spectrum", A, "--probes", "2", "--steps", "4"), "spectrum/density"),
+        (("spectrum", A, "--probes", "2", "--steps", "4"), "spectrum/eigenpairs"),
+        (("sharpness", A, "--adaptive"), "sharpness/sharpness"),
+        (("sharpness", A, "--epsilon", "1e-3"), "sharpness/way"),
     ],
     ids=lambda value: " ".join(value[:1]) if isinstance(value, tuple) else "",
 )
-def test_a_command_writes_data_and_a_figure(words, name, run, tmp_path):
+def test_a_command_writes_data_a_figure_and_a_page(words, name, run, tmp_path):
     run(*words)
     load(tmp_path / f"{name}.npz")
     json.loads((tmp_path / f"{name}.json").read_text())
@@ -86,8 +89,14 @@ def test_a_surface_goes_on(run, tmp_path):
     assert list(found.also) == ["test loss above the minimum"]
 
 
-def test_sharpness_is_printed(run):
+def test_the_way_to_the_worst_point_ends_at_its_loss(run, tmp_path):
     assert "rises by" in run("sharpness", A)
+    found, way = (load(tmp_path / "sharpness" / f"{name}.npz") for name in ("sharpness", "way"))
+    middle = len(way.losses) // 2
+    assert way.losses[middle] == pytest.approx(found.loss)
+    assert way.losses[-1] - way.losses[middle] == pytest.approx(found.rise, rel=1e-3)
+    run("sharpness", A, "--rho", "0", "--out", "nothing")
+    assert not (tmp_path / "nothing" / "way.npz").exists()
 
 
 def test_entrants_of_a_race_are_looked_at(tmp_path):

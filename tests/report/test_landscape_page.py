@@ -12,9 +12,17 @@ from page_reader import Page, check_figure
 from surfaces import hostile, marked, quadratic, surface
 
 from thalweg.core.errors import UsageError
-from thalweg.landscape import CurveProfile, LayerBarrier, LayerBarriers, Line, Plane, Slice
+from thalweg.landscape import (
+    CurveProfile,
+    LayerBarrier,
+    LayerBarriers,
+    Line,
+    Plane,
+    Sharpness,
+    Slice,
+)
 from thalweg.landscape.colour_maps import NAMES, colour_map
-from thalweg.landscape.curvature import SpectralDensity
+from thalweg.landscape.curvature import Eigenpairs, GradientStatistics, SpectralDensity
 from thalweg.report import write_landscape
 
 
@@ -189,6 +197,31 @@ def test_curves_slices_barriers_and_densities_have_pages(tmp_path):
     assert drawn["x"] == x.tolist()
     np.testing.assert_allclose(drawn["y"], values.clamp(min=float(values.max()) * 1e-7))
     assert f"{30 * nodes.mean():.4g}" in page.text  # the trace
+
+
+def test_eigenvalues_are_drawn_with_their_residuals(tmp_path):
+    values, residuals = (torch.tensor(v, dtype=torch.float64) for v in ([3.0, 1.0], [0.25, 0.5]))
+    page = written(Eigenpairs(values, torch.eye(4)[:, :2], residuals, 7, False), tmp_path)
+    (points,) = figure_of(page)["data"]
+    assert (points["x"], points["y"]) == ([1, 2], [3.0, 1.0])
+    assert points["error_y"]["array"] == [0.25, 0.5]
+    assert "Within the tolerance no" in page.text
+
+
+def test_vectors_are_drawn_by_the_sizes_of_their_entries(tmp_path):
+    moved = torch.tensor([0.0, -2.0, 1.0, math.nan])
+    page = written(Sharpness(0.5, 1.25, 3.0, moved), tmp_path)
+    (curve,) = figure_of(page)["data"]
+    assert (curve["x"], curve["y"]) == ([1.0, 2.0], [0.5, 0.75])
+    assert "The loss of 1.25 rises by 0.5" in page.text
+    assert "displacement: 2 entries are zero or not finite" in page.text
+    many = torch.arange(1.0, 5001.0)
+    page = written(GradientStatistics(many, many.square(), 40, 12.5), tmp_path)
+    mean, deviation = figure_of(page)["data"]
+    assert mean["x"] == deviation["x"]
+    assert (mean["x"][0], mean["x"][-1], len(mean["x"])) == (1.0, 5000.0, 600)
+    assert "Noise scale 12.5" in page.text
+    assert "50 % 2500 2500" in page.text
 
 
 def test_a_plane_marks_the_solutions_it_goes_through(tmp_path):

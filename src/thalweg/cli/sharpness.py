@@ -22,15 +22,18 @@ def sharpness(
         float | None, typer.Option(help="Keskar's box of this size in place of the ball.")
     ] = None,
     samples: looking.Samples = 512,
+    figure: looking.Figure = "svg",
     device: looking.Device = "cpu",
     seed: looking.Seed = 0,
     out: looking.Out = Path("sharpness"),
 ) -> None:
-    """Measure how far the training loss rises around one point."""
+    """Measure how far the training loss rises around one point, and draw the way to the worst."""
     from thalweg import landscape
+    from thalweg.engine.closure import unflatten
     from thalweg.race.solutions import open_solutions
 
-    looking.prepare(out, "sharpness", "none")
+    file = looking.prepare(out, "sharpness", figure)
+    way_file = looking.prepare(out, "way", figure)
     if len(weights) != 1:
         raise UsageError(f"sharpness is that of one point, found {len(weights)}")
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
@@ -45,4 +48,13 @@ def sharpness(
         f"loss {number(result.loss)}, rises by {number(result.rise)}, "
         f"dual gradient norm {number(result.gradient_norm)}"
     )
-    looking.write(result, out, "sharpness", None)
+    title = found.workload.title
+    looking.write(result, out, "sharpness", file, title=title)
+    if not bool(result.displacement.any()):
+        return  # no way leads to a worst point
+    towards = unflatten(result.displacement, found.train.trainable())
+    with looking.progress_bar("way to the worst point") as progress:
+        way = landscape.slice_along(
+            found.train, towards, steps=20, also=found.also, progress=progress
+        )
+    looking.write(way, out, "way", way_file, title=title)

@@ -34,11 +34,9 @@ def spectrum(
     hessian = Hessian(found.train)
     with looking.progress_bar("eigenpairs, at most") as progress:
         top = eigenpairs(hessian, count, seed=seed, progress=progress)
-    top.save(out / "eigenpairs.npz")
     for value, residual in zip(top.values.tolist(), top.residuals.tolist(), strict=True):
         console().print(f"eigenvalue {number(value):>10}  residual {number(residual)}")
-    if top_figure is not None:
-        top.plot(top_figure)
+    looking.write(top, out, "eigenpairs", top_figure, title=found.workload.title)
     with looking.progress_bar("density") as progress:
         density = spectral_density(
             hessian, probes=probes, steps=steps, seed=seed, progress=progress

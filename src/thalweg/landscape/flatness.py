@@ -42,7 +42,7 @@ class Sharpness(Saved):
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
         """Draw how the worst point's displacement is spread over entries; see `Grid.plot`."""
-        from thalweg.landscape.figures.lines import draw_sizes
+        from thalweg.landscape.figures.sizes import draw_sizes
 
         title = f"loss {self.loss:.4g}, rises by {self.rise:.3g}"
         return draw_sizes({"displacement": self.displacement}, path, title)

@@ -44,7 +44,7 @@ class GradientStatistics(Saved):
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
         """Draw how mean and standard deviation are spread over entries; see `Grid.plot`."""
-        from thalweg.landscape.figures.lines import draw_sizes
+        from thalweg.landscape.figures.sizes import draw_sizes
 
         title = f"noise scale {self.noise_scale:.3g}, {self.samples} samples"
         parts = {"mean": self.mean, "standard deviation": self.variance.sqrt()}

@@ -16,7 +16,6 @@ from thalweg.landscape.figures.style import COLOURS, drawing, note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
     from thalweg.landscape.curvature.density import SpectralDensity
     from thalweg.landscape.curvature.eigenpairs import Eigenpairs
@@ -175,30 +174,4 @@ def draw_eigenvalues(result: Eigenpairs, path: str | os.PathLike[str] | None) ->
         axes.set_ylabel("eigenvalue")
         ended = "" if result.converged else ", which did not converge"
         note(figure, [f"bars: residuals after {result.products} products{ended}"])
-    return figure
-
-
-def draw_sizes(
-    parts: Mapping[str, Tensor], path: str | os.PathLike[str] | None, title: str
-) -> Figure:
-    """Draw how the magnitudes of entries are spread, as the share of entries up to each."""
-    notes = []
-    with drawing((4.2, 3.0), path) as figure:
-        axes = figure.add_subplot()
-        for (name, x), style in zip(parts.items(), STYLES, strict=False):
-            sizes = np.sort(x.abs().double().numpy(force=True).reshape(-1))
-            share = np.arange(1, len(sizes) + 1) / len(sizes)
-            shown = np.isfinite(sizes) & (sizes > 0)
-            if not shown.all():
-                notes.append(f"{name}: {int((~shown).sum())} entries are zero or not finite")
-            # As many points as print can show.
-            thin = slice(None, None, max(1, int(shown.sum()) // 2000))
-            axes.plot(sizes[shown][thin], share[shown][thin], label=name, **style)
-        axes.set_xscale("log")
-        axes.set_xlabel("magnitude of an entry (log scale)")
-        axes.set_ylabel("share of entries up to it")
-        axes.set_title(title)
-        if len(parts) > 1:
-            axes.legend()
-        note(figure, notes)
     return figure

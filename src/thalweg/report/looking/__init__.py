@@ -1,4 +1,4 @@
-"""Pages of surfaces, lines, curves, barriers and densities."""
+"""Pages of surfaces, lines, curves, barriers, spectra, sharpness and samples' gradients."""
 
 from thalweg.report.looking.page import write_landscape
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from markupsafe import Markup
 
 from thalweg.core.errors import UsageError
 from thalweg.core.files import make_folder
-from thalweg.landscape import Grid, LayerBarriers
+from thalweg.landscape import Grid, LayerBarriers, Sharpness
 from thalweg.landscape.along import Along
-from thalweg.landscape.curvature import SpectralDensity
+from thalweg.landscape.curvature import Eigenpairs, GradientStatistics, SpectralDensity
 from thalweg.landscape.figures.heights import Scale
 from thalweg.report import assets
 from thalweg.report.figure import to_json
-from thalweg.report.looking import lines, surfaces
+from thalweg.report.looking import barriers, lines, sizes, spectra, surfaces
 from thalweg.report.page import fill, write_page
 
 SCRIPTS = (
@@ -25,6 +25,14 @@ SCRIPTS = (
     *("main", "hands", "files", "start"),
 )
 """The parts of the page's script, in the order in which they need one another."""
+
+_OTHERS: dict[type, Callable[[Any], dict[str, Any]]] = {
+    LayerBarriers: barriers.barriers,
+    SpectralDensity: spectra.density,
+    Eigenpairs: spectra.eigenvalues,
+    Sharpness: sizes.sharpness,
+    GradientStatistics: sizes.statistics,
+}
 
 
 def write_landscape(
@@ -82,13 +90,13 @@ def write_landscape(
 def _of_one(result: Any, scale: Scale, clip: float | None) -> dict[str, Any]:
     if isinstance(result, Along):
         return lines.along(result, scale, clip)
-    if isinstance(result, LayerBarriers):
-        return lines.barriers(result)
-    if isinstance(result, SpectralDensity):
-        return lines.density(result)
+    for kind, build in _OTHERS.items():
+        if isinstance(result, kind):
+            return build(result)
     raise UsageError(
         f"there is no page of a {type(result).__name__}; there are pages of surfaces, planes, "
-        "lines, slices, profiles of curves, barriers by layer and spectral densities"
+        "lines, slices, profiles of curves, barriers by layer, spectral densities, eigenpairs, "
+        "sharpness and samples' gradients"
     )
 
 
