@@ -14,7 +14,7 @@ from thalweg.merge.method import Weights
 from thalweg.merge.permutations.moments import Moments
 from thalweg.merge.permutations.structure import Axis, Group
 
-Marginals = Literal["proper", "constant", "conserving"]
+Marginals = Literal["proper", "constant"]
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,11 @@ class TransportSettings:
         by: what units are compared by: "weights", the weights and biases that make them, or
             "activations", what they put out before the nonlinearity on the examples.
         solver: "exact" (network simplex) or "sinkhorn".
-        reg: the entropic regularisation of Sinkhorn, in units of the distance.
-        marginals: what plans are normalised by. "proper": their column sums, so that a new unit
-            is a mean of units, and what reads it a mean of what read them (the paper).
-            "constant": :math:`1 / n_A`, which differs where widths do (the authors' code unless
-            ``--proper-marginals``). "conserving" (ours): column sums where units are made, row
-            sums where they are read, so that what reads units that become one is added up.
-            All are the same between equal widths.
+        reg: the entropic regularisation of Sinkhorn, in units of the mean distance.
+        marginals: what plans are normalised by. "proper": their column sums, so that a new unit is
+            a mean of units, and what reads it a mean of what read them (the paper). "constant":
+            :math:`1 / n_A`, another scale where widths differ (the authors' code unless
+            ``--proper-marginals``).
         past_correction: whether the weights that are averaged go through the plan of the layer
             before, too; without, widths must be equal (the authors' code unless
             ``--past-correction``, which all their published commands have).
@@ -99,18 +97,16 @@ class Transport:
             found[layer] = Moments(*both) if own else moments
         return found
 
-    def _map(self, name: str, role: str) -> Tensor:
-        """Return the normalised plan that carries an axis of this role."""
+    def _map(self, name: str) -> Tensor:
+        """Return the normalised plan."""
         plan = self.plans[name]
         if self.settings.marginals == "constant":
             return plan * len(plan)
-        if self.settings.marginals == "conserving" and role == "reads":
-            return plan / plan.sum(1, keepdim=True)
         return plan / plan.sum(0)
 
     def _pieces(self, tensor: str, number: int) -> list[tuple[Axis, Tensor]]:
         return [
-            (axis, self._map(group.name, axis.role))
+            (axis, self._map(group.name))
             for group, _ in self.pairs
             if group.name in self.plans
             for axis in group.axes

@@ -247,10 +247,9 @@ def _solver(settings: TransportSettings) -> Any:
         if settings.solver == "exact":
             return torch.from_numpy(ot.emd(rows.numpy(), columns.numpy(), cost.numpy()))
         # In the logarithm: exp(-distance / reg) is 0 for most pairs.
+        reg = settings.reg * (float(cost.mean()) or 1.0)
         return torch.from_numpy(
-            ot.sinkhorn(
-                rows.numpy(), columns.numpy(), cost.numpy(), settings.reg, method="sinkhorn_log"
-            )
+            ot.sinkhorn(rows.numpy(), columns.numpy(), cost.numpy(), reg, method="sinkhorn_log")
         )
 
     return solve
