@@ -7,6 +7,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from thalweg.core.threads import use_threads
+
 Coefficients = tuple[float, float, float]
 
 QUINTIC: Coefficients = (3.4445, -4.7750, 2.0315)
@@ -136,15 +138,10 @@ def orthogonalising_dtype(x: Tensor) -> torch.dtype:
 
 @cache
 def _fast_dtype(device: torch.device) -> torch.dtype:
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        # On a busy machine threads wait for each other, which would spoil the comparison.
-        torch.set_num_threads(1)
-    try:
+    # On a busy machine threads wait for each other, which would spoil the comparison.
+    with use_threads(1 if device.type == "cpu" else None):
         single = _seconds_of_product(device, torch.float32, math.inf)
         half = _seconds_of_product(device, torch.bfloat16, single)
-    finally:
-        torch.set_num_threads(threads)
     return torch.bfloat16 if half * _MARGIN <= single else torch.float32
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from thalweg.core.errors import UsageError
+from thalweg.core.threads import use_threads
 from thalweg.landscape.results import Saved
 from thalweg.merge.engine import Progress, pieces
 from thalweg.merge.merging import Held, weights_of
@@ -128,7 +129,7 @@ def diagnose_sources(
     jobs = [job for job in plan.jobs if job.how == "merge" and job.size]
     layers: dict[str, _Sums] = {}
     done, total = 0, sum(job.size for job in jobs)
-    with torch.no_grad():
+    with torch.no_grad(), use_threads(1):  # as merges do
         for job in jobs:
             layer = job.name.rpartition(".")[0] or job.name
             sums = layers.setdefault(layer, _Sums(len(models)))

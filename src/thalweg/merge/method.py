@@ -59,7 +59,7 @@ class Measure(ABC):
     """Numbers over one tensor, or over all, that a merge's formula needs.
 
     Attributes:
-        passes: how often all pieces are read.
+        passes: how often all pieces are read; `end` may raise it.
     """
 
     passes: int = 1

@@ -1,7 +1,7 @@
 """Training a workload with a recipe: the one function that does it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ import torch
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
+from thalweg.core.threads import use_threads
 from thalweg.recipe import Recipe
 from thalweg.train.algorithm import Build, as_recipe, build, hyper_parameters, recipe_text
 from thalweg.train.checkpoint import Checkpoints
@@ -122,7 +123,7 @@ def fit(
     check_parallel(parallel, settings.precision, checkpoint is not None)
     stream = GlobalStream(derive_seed(seed, "run"), settings.device)
     group = process_group(settings.device) if parallel else contextlib.nullcontext()
-    with _threads(settings.threads), group, stream:
+    with use_threads(settings.threads), group, stream:
         part = None
         if parallel is not None:
             part = Parallel(parallel, seed, workload.batch_size, settings.device)
@@ -165,15 +166,3 @@ def _prepare(
         stream=stream,
         parallel=parallel,
     )
-
-
-@contextlib.contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        yield
-    finally:
-        if threads is not None:
-            torch.set_num_threads(before)
