@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from thalweg.core.errors import UsageError
 from thalweg.merge import DARE, TIES, ModelStock, TaskArithmetic, merge
+from thalweg.merge.thresholds import Thresholds
 
 F64 = torch.float64
 
@@ -118,23 +119,56 @@ def test_ties_is_the_papers_loop(seed, count, size, density):
     assert values(found) == pytest.approx(ties_loop(taus, density, 2.0, weights))
 
 
+def thresholds(x, parts, *densities):
+    """Return the thresholds of a vector that is read in parts, and the passes that it took."""
+    found = Thresholds(densities)
+    turn = 0
+    while turn < found.passes:
+        for part in x.split(parts):
+            found.add(turn, [part] * len(densities))
+        found.end(turn)
+        turn += 1
+    return found.least, turn
+
+
+def nth_largest(x, density):
+    count = round(density * len(x))
+    return x.abs().sort(descending=True).values[count - 1].item() if count else float("inf")
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1.0), st.integers(1, 300))
 def test_thresholds_are_the_nth_largest_magnitude(seed, density, size):
-    from thalweg.merge.thresholds import Thresholds
-
     random = np.random.default_rng(seed)
     x = torch.from_numpy(random.standard_normal(size).astype(np.float32))
     x *= 10.0 ** torch.from_numpy(random.integers(-20, 20, size))
-    x = x.float()
-    found = Thresholds((density, 1.0))
-    for turn in range(2):
-        for part in x.split(7):
-            found.add(turn, [part, part])
-        found.end(turn)
-    count = round(density * size)
-    ordered = x.abs().sort(descending=True).values
-    assert found.least[0] == (ordered[count - 1].item() if count else float("inf"))
-    assert found.least[1] == ordered[-1].item()
+    found, _ = thresholds(x.float(), 7, density, 1.0)
+    assert found == [nth_largest(x.float(), density), nth_largest(x.float(), 1.0)]
+
+
+@pytest.mark.parametrize("density", [1e-7, 0.01, 0.2, 0.9])
+@pytest.mark.parametrize("step", [0.0, 0.7])
+def test_thresholds_of_long_vectors_are_exact_after_a_look_at_some_entries(density, step):
+    x = torch.randn(300_000, generator=torch.Generator().manual_seed(0))
+    x = (x / step).round() * step if step else x
+    found, passes = thresholds(x, 1 << 17, density)
+    assert found == [nth_largest(x, density)]
+    assert passes == 2
+
+
+def test_a_look_that_misleads_is_found_out():
+    # Each seventh entry, and these alone are looked at first, is small.
+    x = torch.randn(1 << 17, generator=torch.Generator().manual_seed(0))
+    x[::7] *= 1e-3
+    found, passes = thresholds(x, 1 << 16, 0.05)
+    assert found == [nth_largest(x, 0.05)]
+    assert passes == 4
+    models = [{"w": x}, {"w": x.flip(0)}]
+    base = {"w": torch.zeros_like(x)}
+    told = []
+    merged = merge("ties(density=0.05)", models, base, progress=lambda *at: told.append(at))
+    least = nth_largest(x, 0.05)
+    assert torch.equal(merged["w"] != 0, (x.abs() >= least) | (x.flip(0).abs() >= least))
+    assert told[-1] == (6 * len(x), 6 * len(x))
 
 
 def test_dare_without_drop_is_what_follows():

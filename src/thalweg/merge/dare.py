@@ -16,6 +16,8 @@ from thalweg.merge.method import Around, Measure, Merge, Piece, each_model, spre
 BLOCK = 1 << 16
 """Entries whose masks are drawn together, so that masks do not depend on how pieces are cut."""
 
+_LEVELS = 1 << 16
+
 
 @dataclass(frozen=True)
 class DARE(Around):
@@ -27,7 +29,9 @@ class DARE(Around):
     before other merges of models with small task vectors. Yu, Yu, Yu, Huang & Li, "Language
     Models are Super Mario", ICML 2024, arXiv:2311.03099.
 
-    The masks depend on the seed, the model's place and the tensor's name. Difference from the
+    The masks depend on the seed, the model's place and the tensor's name. They are drawn with 16
+    bits, so p is taken to the nearest 65,536th that is neither 0 nor 1, by which the rest is
+    rescaled, too. Difference from the
     authors' code: that does not rescale at p = 1; here p is below 1.
 
     Args:
@@ -88,20 +92,23 @@ class DARE(Around):
             if drop == 0:  # to the bit
                 models.append(piece.models[place])
                 continue
-            factor = 1 / (1 - drop) if self.rescale else 1.0
-            delta.mul_(self._kept(piece, place, drop).to(delta).mul_(factor).reshape(delta.shape))
-            models.append(delta.add_(piece.base))
+            level = min(max(round(drop * _LEVELS), 1), _LEVELS - 1)
+            kept = self._draws(piece, place).to(delta).ge_(level - _LEVELS // 2)
+            if self.rescale:
+                kept.mul_(_LEVELS / (_LEVELS - level))
+            models.append(delta.mul_(kept.reshape(delta.shape)).add_(piece.base))
         return replace(piece, models=tuple(models))
 
-    def _kept(self, piece: Piece, place: int, drop: float) -> Tensor:
+    def _draws(self, piece: Piece, place: int) -> Tensor:
+        """Return a random number of 16 bits, from -32768 to 32767, for each entry of a piece."""
         count = piece.models[0].numel()
         draws = []
         for start in range(piece.start, piece.start + count, BLOCK):
             seed = derive_seed(self.seed, "dare", place, piece.name, start // BLOCK)
-            random = np.random.Generator(np.random.SFC64(seed))
             size = min(BLOCK, piece.start + count - start)
-            draws.append(random.random(size, dtype=np.float32) >= np.float32(drop))
-        return torch.from_numpy(np.concatenate(draws))
+            words = np.random.SFC64(seed).random_raw(-(-size // 4))
+            draws.append(words.astype("<u8", copy=False).view("<i2")[:size])
+        return torch.from_numpy(np.concatenate(draws).astype(np.int16, copy=False))
 
 
 @dataclass
@@ -109,8 +116,9 @@ class _Thinned(Measure):
     dare: DARE
     inner: Measure
 
-    def __post_init__(self) -> None:
-        self.passes = self.inner.passes
+    @property
+    def passes(self) -> int:  # type: ignore[override]
+        return self.inner.passes
 
     def add(self, turn: int, piece: Piece) -> None:
         self.inner.add(turn, self.dare.thinned(piece))

@@ -1,6 +1,5 @@
 """The n-th largest magnitude of vectors that are read in pieces, exactly."""
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,33 +8,35 @@ from torch import Tensor
 from torch.nn import functional
 
 _BITS = 16
-_ORDER = slice(None, None, 1 if sys.byteorder == "little" else -1)
+_EVERY = 7  # entries that the first look takes one of; of short pieces it takes all
+_SHORT = 1 << 16
+_WAITING = 1 << 20  # entries of a vector that wait to be counted together
+_MARGIN = 2  # values of 16 bits on each side of the one that the first look found
 
 
 class Thresholds:
     """For each of several vectors, the magnitude that a share of its entries reaches.
 
-    The bits of a float's magnitude, read as a whole number, are ordered as the magnitudes are, so
-    the n-th largest is found 16 bits a pass, by counting; memory is 65,536 counters a vector.
+    The bits of a float's magnitude, read as a whole number, are ordered as the magnitudes are. The
+    first pass counts the upper 16 bits of some entries, which tells nearly where the n-th largest
+    is; the second one counts how many entries are above that neighbourhood, and all 32 bits within
+    it. If the first look was misleading, which the second pass shows, both are done again with all
+    entries. Memory is some 400,000 counters a vector.
 
     Args:
         densities: of each vector the share, in (0, 1].
 
     Attributes:
-        passes: passes over the pieces; float32 needs 2 of them.
+        passes: passes over the pieces: 2, and 4 after a misleading look.
         least: the magnitudes; infinite where not one entry is to be kept.
     """
 
-    passes = 2
-
     def __init__(self, densities: Sequence[float]) -> None:
-        count = len(densities)
-        self._densities = densities
+        self.passes = 2
+        self.least = [float("inf")] * len(densities)
         self._size = 0
-        self._left = [0] * count  # entries still to be kept among those with the known bits
-        self._known = [0] * count
-        self._counters = np.zeros((count, 1 << _BITS), dtype=np.int64)
-        self.least: list[float] = [float("inf")] * count
+        self._every = _EVERY
+        self._vectors = [_Counters(density) for density in densities]
 
     def add(self, turn: int, vectors: list[Tensor]) -> None:
         """Count a piece of every vector, in pass ``turn``.
@@ -44,29 +45,93 @@ class Thresholds:
         """
         if turn == 0:
             self._size += vectors[0].numel()
-        for i, vector in enumerate(vectors):
-            magnitudes = vector.detach().abs().float().flatten().cpu().numpy()
-            low, high = magnitudes.view(np.uint32).view(np.uint16).reshape(-1, 2).T[_ORDER]
-            bits = high if turn == 0 else low[high == self._known[i]]
-            self._counters[i] += np.bincount(bits, minlength=1 << _BITS)
+        for counters, vector in zip(self._vectors, vectors, strict=True):
+            bits = _magnitudes(vector)
+            if turn % 2 == 0:
+                counters.look(bits[:: self._every] if len(bits) >= _SHORT else bits)
+            else:
+                counters.count(bits)
 
     def end(self, turn: int) -> None:
-        """Fix the next 16 bits."""
-        for i, counters in enumerate(self._counters):
-            if turn == 0:
-                self._left[i] = round(self._densities[i] * self._size)
-            if self._left[i] == 0:
-                continue
-            above = counters[::-1].cumsum()  # entries from the largest value down
-            place = int(np.searchsorted(above, self._left[i]))
-            self._left[i] -= int(above[place - 1]) if place else 0
-            value = (1 << _BITS) - 1 - place
-            if turn == 0:
-                self._known[i] = value
-            else:
-                bits = np.array([self._known[i] << _BITS | value], dtype=np.int32)
-                self.least[i] = float(bits.view(np.float32)[0])
-        self._counters[:] = 0
+        """Take the neighbourhoods, or the magnitudes, from what was counted."""
+        if turn % 2 == 0:
+            for counters in self._vectors:
+                counters.narrow(0 if self._every == 1 else _MARGIN)
+            return
+        found = [counters.least(self._size) for counters in self._vectors]
+        if None in found:
+            self.passes = 4
+            self._every = 1
+        else:
+            self.least = [one for one in found if one is not None]
+
+
+class _Counters:
+    """Of one vector: first its upper 16 bits; then 32 bits from `_low` on, and what is above."""
+
+    def __init__(self, density: float) -> None:
+        self._density = density
+        self._low = 0
+        self._above = 0
+        self._start(1 << _BITS)
+
+    def look(self, bits: np.ndarray) -> None:
+        self._take(bits >> _BITS)
+
+    def narrow(self, margin: int) -> None:
+        self._flush()
+        place = _place(self._counts, round(self._density * int(self._counts.sum())) or 1)
+        low = max(place - margin, 0)
+        self._low = low << _BITS
+        self._above = 0
+        self._start((place + margin + 1 - low) << _BITS)
+
+    def count(self, bits: np.ndarray) -> None:
+        size = len(self._counts)
+        offset = bits - np.uint32(self._low)  # of smaller ones it wraps around, to a large number
+        self._take(offset[offset < np.uint32(size)])
+        self._above += int(np.count_nonzero(bits >= np.uint32(self._low + size)))
+
+    def least(self, entries: int) -> float | None:
+        """Return the magnitude, or None if it is not in the neighbourhood."""
+        self._flush()
+        wanted = round(self._density * entries)
+        if wanted == 0:
+            return float("inf")
+        wanted -= self._above
+        if not 0 < wanted <= int(self._counts.sum()):
+            self._start(1 << _BITS)
+            return None
+        bits = np.array(self._low + _place(self._counts, wanted), dtype=np.uint32)
+        return float(bits.view(np.float32))
+
+    def _start(self, size: int) -> None:
+        self._counts = np.zeros(size, dtype=np.int64)
+        self._waiting: list[np.ndarray] = []
+        self._held = 0
+
+    def _take(self, values: np.ndarray) -> None:
+        """Keep values until there are enough of them to go through all counters."""
+        self._waiting.append(values)
+        self._held += len(values)
+        if self._held >= _WAITING:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            values = np.concatenate(self._waiting)
+            self._counts += np.bincount(values, minlength=len(self._counts))
+        self._waiting, self._held = [], 0
+
+
+def _magnitudes(vector: Tensor) -> np.ndarray:
+    return vector.detach().abs().float().flatten().cpu().numpy().view(np.uint32)
+
+
+def _place(counts: np.ndarray, wanted: int) -> int:
+    """Return the value of the entry that is the ``wanted``-th from the largest down."""
+    above = counts[::-1].cumsum()
+    return len(counts) - 1 - int(np.searchsorted(above, wanted))
 
 
 def kept(vector: Tensor, least: float) -> Tensor:

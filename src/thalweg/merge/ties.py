@@ -86,18 +86,23 @@ class _Election(Measure):
         self._balance = 0
         densities = spread(settings.density, count)
         self._thresholds = None if min(densities) == 1 else Thresholds(densities)
-        self.passes = 1 + (self._thresholds.passes if self._thresholds else 0)
+
+    @property
+    def passes(self) -> int:  # type: ignore[override]
+        return self._counting + 1
+
+    @property
+    def _counting(self) -> int:
+        return self._thresholds.passes if self._thresholds else 0
 
     def add(self, turn: int, piece: Piece) -> None:
-        if turn < self.passes - 1:
-            assert self._thresholds is not None
+        if self._thresholds is not None and turn < self._counting:
             self._thresholds.add(turn, piece.deltas)
         else:
             self._balance += int(self.signs(self.trimmed(piece)).sum())
 
     def end(self, turn: int) -> None:
-        if turn < self.passes - 1:
-            assert self._thresholds is not None
+        if self._thresholds is not None and turn < self._counting:
             self._thresholds.end(turn)
         else:
             self.majority = float((self._balance > 0) - (self._balance < 0))
