@@ -4,9 +4,10 @@ Makes two fine-tuned checkpoints and their base in the Hugging Face form (bfloat
 of a Llama), then, in turns and each in a process of its own: a floor that reads both models and
 writes as many bytes as one has to the disk, another one that reads the base as well, and each
 merge. Files are read once before, so that all find them where the system caches them. Time is
-that of the work without imports; memory is the process's peak resident set, of which importing
-torch takes the part that is printed. With ``--peer`` the same merges by mergekit, whose time
-holds its imports; so it stands beside our whole process::
+that of the work without imports; beside wall time stands the processor's, which says more on a
+busy machine. Memory is the process's peak resident set, of which importing torch takes the part
+that is printed. With ``--peer`` the same merges by mergekit, whose time holds its imports; so it
+stands beside our whole process::
 
     python benchmarks/merge_files.py [--gigabytes 2] [--rounds 3] [--folder /tmp/merge-files]
         [--method slerp ...] [--peer VENV/bin/mergekit-yaml]
@@ -106,7 +107,7 @@ def make(folder, gigabytes):
 
 def floor(folder, labels, size):
     """Read the models and write zeros of the size of one to the disk."""
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.process_time()
     buffer = bytearray(BUFFER)
     for label in labels:
         for path in sorted((folder / label).glob("*.safetensors")):
@@ -118,7 +119,8 @@ def floor(folder, labels, size):
         while left > 0:
             left -= file.write(memoryview(buffer)[: min(left, BUFFER)])
         os.fsync(file.fileno())
-    print(json.dumps({"seconds": time.perf_counter() - begin}))
+    seconds, worked = time.perf_counter() - begin, time.process_time() - worked
+    print(json.dumps({"seconds": seconds, "worked": worked}))
     (folder / "floor").unlink()
 
 
@@ -129,8 +131,10 @@ def ours(folder, method):
 
     imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     base = folder / "base" if method in NEEDS_BASE else None
+    worked = time.process_time()
     done = merge_files(method, [folder / "a", folder / "b"], base, out=folder / "out")
-    print(json.dumps({"seconds": done.seconds, "imports": imports / 1024}))
+    worked = time.process_time() - worked
+    print(json.dumps({"seconds": done.seconds, "worked": worked, "imports": imports / 1024}))
 
 
 def peer_config(folder, method):
@@ -157,7 +161,7 @@ def peer_config(folder, method):
 
 
 def run(command):
-    """Run a process; return seconds, its peak memory in MB, and what it printed as JSON."""
+    """Run a process; return its seconds, (of the processor, peak MB), and the JSON it printed."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -169,7 +173,8 @@ def run(command):
     if status:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{errors}")
     lines = [line for line in text.splitlines() if line.startswith("{")]
-    return seconds, usage.ru_maxrss / 1024, json.loads(lines[-1]) if lines else {}
+    used = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return seconds, used, json.loads(lines[-1]) if lines else {}
 
 
 def main():
@@ -202,51 +207,62 @@ def main():
     )
     shutil.rmtree(folder / "out", ignore_errors=True)  # of an interrupted run
     methods = arguments.method or METHODS
-    times = {}
-    memory = {}
+    times, worked, memory = {}, {}, {}
     imports = 0.0
 
-    def note(key, seconds, peak=None):
+    def note(key, seconds, processor, peak=0.0):
         times.setdefault(key, []).append(seconds)
-        if peak is not None:
-            memory[key] = max(memory.get(key, 0.0), peak)
+        worked.setdefault(key, []).append(processor)
+        memory[key] = max(memory.get(key, 0.0), peak)
 
     for _ in range(arguments.rounds):
         for method in methods:
             labels = ["a", "b", "base"] if method in NEEDS_BASE else ["a", "b"]
             found = run([*again, "floor", str(size), *labels])[2]
-            note(("floor", len(labels)), found["seconds"])
-            note(("floor", method), found["seconds"])
-            seconds, peak, found = run([*again, "ours", method])
-            note(("ours", method), found["seconds"], peak)
-            note(("process", method), seconds)
+            note(("floor", len(labels)), found["seconds"], found["worked"])
+            note(("floor", method), found["seconds"], found["worked"])
+            seconds, (processor, peak), found = run([*again, "ours", method])
+            note(("ours", method), found["seconds"], found["worked"], peak)
+            note(("process", method), seconds, processor)
             imports = found["imports"]
             shutil.rmtree(folder / "out")
             if arguments.peer:
                 config = peer_config(folder, method)
                 command = [arguments.peer, config, folder / "out", "--no-copy-tokenizer"]
-                seconds, peak, _ = run(list(map(str, command)))
-                note(("peer", method), seconds, peak)
+                seconds, (processor, peak), _ = run(list(map(str, command)))
+                note(("peer", method), seconds, processor, peak)
                 shutil.rmtree(folder / "out")
+
+    def median(table, *key):
+        return statistics.median(table[key])
+
+    def ratio(table, one, other, method):
+        pairs = zip(table[one, method], table[other, method], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
     for count in (2, 3):
         if ("floor", count) in times:
-            seconds = statistics.median(times["floor", count])
-            print(f"floor, {count} read and 1 written: {seconds:.2f} s")
-    print(f"imports alone: {imports:.0f} MB")
-    for method in methods:
-        ratio = statistics.median(
-            a / b for a, b in zip(times["ours", method], times["floor", method], strict=True)
-        )
-        line = f"{method:16} {statistics.median(times['ours', method]):6.2f} s, {ratio:.2f} of "
-        line += f"its floor, {memory['ours', method]:.0f} MB; process "
-        line += f"{statistics.median(times['process', method]):.2f} s"
-        if arguments.peer:
-            ratio = statistics.median(
-                a / b for a, b in zip(times["process", method], times["peer", method], strict=True)
+            print(
+                f"floor, {count} read and 1 written: {median(times, 'floor', count):.2f} s, "
+                f"processor {median(worked, 'floor', count):.2f} s"
             )
-            line += f", {ratio:.2f} of mergekit's {statistics.median(times['peer', method]):.2f} s"
-            line += f" and {memory['peer', method]:.0f} MB"
-        print(line)
+    print(f"imports alone: {imports:.0f} MB; seconds of the processor in parentheses")
+    for method in methods:
+        line = (
+            f"{method:16} {median(times, 'ours', method):6.2f} s "
+            f"({median(worked, 'ours', method):.2f}), {ratio(times, 'ours', 'floor', method):.2f} "
+            f"of its floor, {memory['ours', method]:.0f} MB; "
+            f"process {median(times, 'process', method):.2f} s "
+            f"({median(worked, 'process', method):.2f})"
+        )
+        if arguments.peer:
+            line += (
+                f", {ratio(times, 'process', 'peer', method):.2f} "
+                f"({ratio(worked, 'process', 'peer', method):.2f}) of mergekit's "
+                f"{median(times, 'peer', method):.2f} s ({median(worked, 'peer', method):.2f}) "
+                f"and {memory['peer', method]:.0f} MB"
+            )
+        print(line, flush=True)
     if not arguments.keep:
         shutil.rmtree(folder)
 
