@@ -98,6 +98,8 @@ def test_equal_models_give_that_model(slug):
     found = merge(method, models, base, **asked(method, models, same=True))
     assert found.keys() == one.keys()
     for name, x in one.items():
+        if method.complete and "running" in name:
+            continue  # recomputed on data
         # Through a base there is a rounding: b + (w - b).
         torch.testing.assert_close(found[name], x, rtol=2e-6, atol=2e-7, msg=name)
         if not method.needs_base and slug != "vanishing-variance":

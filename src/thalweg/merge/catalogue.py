@@ -13,7 +13,7 @@ from thalweg.merge.greedy import GreedySoup
 from thalweg.merge.learned import LearnedSoup
 from thalweg.merge.method import Merge
 from thalweg.merge.model_stock import ModelStock
-from thalweg.merge.permutations.rebasin import GitRebasin
+from thalweg.merge.permutations.merges import GitRebasin, OTFusion, Repaired
 from thalweg.merge.regmean import RegMean
 from thalweg.merge.slerp import SLERP
 from thalweg.merge.soup import UniformSoup
@@ -71,6 +71,8 @@ for _slug, _name, _reference, _factory, _space in (
         VarianceCorrected,
         {},
     ),
+    ("ot-fusion", "OT fusion", "Singh & Jaggi, 2020, arXiv:1910.05653", OTFusion, {}),
+    ("repair", "REPAIR", "Jordan et al., 2023, arXiv:2211.08403", Repaired, {}),
 ):
     register(Part(_slug, "merge", _name, _reference, _factory, _space))
 

@@ -93,7 +93,7 @@ class Merge(ABC):
     A merge is an elementwise formula over pieces of tensors (`combine`), so that models larger
     than memory are merged piece by piece; what it must know before (angles, thresholds) is a
     `Measure` over a tensor or over all of them (`scope`). Tensors that are not floats, and
-    batch-norm statistics, never reach it.
+    batch-norm statistics, never reach it unless it makes statistics itself (`complete`).
 
     Attributes:
         needs_base: whether it starts from a model that all others were fine-tuned from.
@@ -101,6 +101,7 @@ class Merge(ABC):
             weights), "gram" (of a linear layer's inputs).
         needs_base_statistics: whether it needs those of the base as well.
         chooses: what it chooses by first: "score", "objective" or nothing.
+        complete: whether it makes batch-norm statistics, too; else they are averaged.
         reads: "element" if entries are independent given the measure, else "tensor".
         scope: over what it measures.
         measures: what is read while measuring.
@@ -112,6 +113,7 @@ class Merge(ABC):
     needs_statistics: ClassVar[Literal["fisher", "gram"] | None] = None
     needs_base_statistics: ClassVar[bool] = False
     chooses: ClassVar[Literal["score", "objective"] | None] = None
+    complete: ClassVar[bool] = False
     reads: ClassVar[Literal["element", "tensor"]] = "element"
     scope = "tensor"  # no annotation: it is a setting of some merges, in a place of its own
     measures: ClassVar[Literal["models", "statistics"]] = "models"

@@ -159,7 +159,7 @@ def make_plan(
             continue
         present = [entry for entry in found[: len(models)] if entry]
         complete = len(present) == len(models) and all(found)
-        jobs.append(_job(tensor, present, found, complete, dtype))
+        jobs.append(_job(tensor, present, found, complete, dtype, method.complete))
         low |= {str(entry.dtype) for entry in present}
     _refuse(problems, "the models do not fit together")
     if not jobs:
@@ -263,6 +263,7 @@ def _job(
     found: Sequence[Entry | None],
     complete: bool,
     dtype: torch.dtype | None,
+    statistics: bool,
 ) -> Job:
     entry = present[0]
     models = tuple(i for i, one in enumerate(found) if one)[: len(present)]
@@ -271,7 +272,7 @@ def _job(
         own = _wider(own, other.dtype)
     if not own.is_floating_point:
         return Job(name, entry.shape, own, "whole", models)
-    plain = not complete or name.rpartition(".")[2] in _STATISTICS
+    plain = not complete or (name.rpartition(".")[2] in _STATISTICS and not statistics)
     return Job(name, entry.shape, dtype or own, "mean" if plain else "merge", models)
 
 

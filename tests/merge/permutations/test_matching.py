@@ -15,7 +15,8 @@ from thalweg.merge import merge, named
 from thalweg.merge.permutations.activation_matching import activation_matching
 from thalweg.merge.permutations.discover import discover
 from thalweg.merge.permutations.matching import distance, moved_share
-from thalweg.merge.permutations.rebasin import GitRebasin, align
+from thalweg.merge.permutations.merges import GitRebasin
+from thalweg.merge.permutations.rebasin import align
 from thalweg.merge.permutations.straight_through import straight_through
 from thalweg.merge.permutations.structure import Axis, Group, Structure
 from thalweg.merge.permutations.verification import verify

@@ -227,7 +227,7 @@ def _settings(method: Merge) -> dict[str, Any]:
     return {
         field.name: getattr(method, field.name)
         for field in dataclasses.fields(method)
-        if not callable(getattr(method, field.name))
+        if field.init and not callable(getattr(method, field.name))
     }
 
 
@@ -247,7 +247,7 @@ def _notes(plan: Plan, folder: Path | None) -> Iterable[str]:
         ]
         if new:
             yield f"{len(new)} tensors are not in the base, such as {new[0]}; their mean is kept"
-    if any(job.name.endswith("running_mean") for job in plan.jobs):
+    if any(job.name.endswith("running_mean") and job.how == "mean" for job in plan.jobs):
         yield "batch-norm statistics are means; recompute them on training data"
     mixed = [job for job in plan.jobs if len(_dtypes(plan, job)) > 1]
     if mixed:

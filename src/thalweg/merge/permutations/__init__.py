@@ -11,8 +11,9 @@ Example::
 from thalweg.merge.permutations.activation_matching import activation_matching
 from thalweg.merge.permutations.discover import discover
 from thalweg.merge.permutations.matching import Matching, distance, moved_share
+from thalweg.merge.permutations.merges import GitRebasin, OTFusion, Repaired
 from thalweg.merge.permutations.plans import Transport, TransportSettings
-from thalweg.merge.permutations.rebasin import GitRebasin, align
+from thalweg.merge.permutations.rebasin import align
 from thalweg.merge.permutations.repair import preactivations, repair
 from thalweg.merge.permutations.straight_through import straight_through
 from thalweg.merge.permutations.structure import Axis, Group, Structure
@@ -25,6 +26,8 @@ __all__ = [
     "GitRebasin",
     "Group",
     "Matching",
+    "OTFusion",
+    "Repaired",
     "Structure",
     "Transport",
     "TransportSettings",
