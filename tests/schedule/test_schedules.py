@@ -147,6 +147,7 @@ def test_decay_coefficients_of_adamw_add_up():
         lambda: Chain(Warmup(), 0.1),
         lambda: SWAConstant(0.0),
         lambda: SWAConstant(rate=2),
+        lambda: SWAConstant(before=-1),
         lambda: SWACyclical(cycles=0),
         lambda: Triangular(high=-1),
         lambda: Linear().factor(-1, 10),
@@ -163,6 +164,9 @@ def test_the_constant_of_averaging_is_the_schedule_of_its_authors():
     schedule = SWAConstant(0.8, 0.25)
     found = [schedule.factor(step, 100) for step in (0, 40, 56, 72, 80, 99)]
     assert found == pytest.approx([1, 1, 1 - 0.75 * 0.5, 0.25, 0.25, 0.25])
+    low_first = SWAConstant(0.8, 0.25, before=0.01)
+    found = [low_first.factor(step, 100) for step in (0, 40, 56, 72, 79, 80, 99)]
+    assert found == pytest.approx([1, 1, 1 - 0.99 * 0.5, 0.01, 0.01, 0.25, 0.25])
 
 
 def test_cycles_of_averaging_fall_to_their_lowest_at_their_last_update():

@@ -17,11 +17,13 @@ class SWAConstant(Schedule):
     1 for :math:`s \le 0.5`, :math:`1 - (1 - r) (s - 0.5) / 0.4` up to 0.9, and r after that. The
     schedule of the authors' code of Izmailov et al., "Averaging Weights Leads to Wider Optima and
     Better Generalization", UAI 2018, arXiv:1803.05407, to go with `thalweg.average.SWA` or
-    `thalweg.average.SWAG` of the same ``start``.
+    `thalweg.average.SWAG` of the same ``start``. With ``before``, which takes the place of r up to
+    ``start``, it is that of SWALP (Yang et al., 2019, arXiv:1904.11943): down to 0.01, then up.
 
     Args:
         start: where averaging starts, as a share of the run in (0, 1].
         rate: r, the factor that stays, in [0, 1].
+        before: the factor to fall to before ``start``, in [0, 1]; r if None.
 
     Raises:
         UsageError: an impossible value.
@@ -29,13 +31,17 @@ class SWAConstant(Schedule):
 
     start: float = 0.75
     rate: float = 0.5
+    before: float | None = None
 
     def __post_init__(self) -> None:
         check_number("swa-constant: start", self.start, "(0, 1]")
         check_number("swa-constant: rate", self.rate, "[0, 1]")
+        if self.before is not None:
+            check_number("swa-constant: before", self.before, "[0, 1]")
 
     def _at(self, step: int, steps: int) -> float:
-        return _descent(step / first_of(self.start, steps), self.rate)
+        done = step / first_of(self.start, steps)
+        return _descent(done, self.rate if self.before is None or done >= 1 else self.before)
 
 
 @dataclass(frozen=True)
