@@ -7,6 +7,7 @@ import typer
 from thalweg._version import __version__
 from thalweg.cli import (
     align,
+    average,
     barrier,
     connect,
     line,
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("race")(race.race)
+app.command("average")(average.average)
 app.command("merge")(merge.merge)
 app.command("align")(align.align)
 app.command("new")(new.new)

@@ -172,6 +172,20 @@ def write_exports(result: Any, paths: list[Path], clip: float | None) -> None:
         console().print(f"export: {path}", soft_wrap=True)
 
 
+def float_dtype(name: str) -> Any:
+    """Return torch's dtype of a name.
+
+    Raises:
+        UsageError: there is no such float.
+    """
+    import torch
+
+    from thalweg.core.checks import check_choice
+
+    check_choice("--dtype", name, ("float32", "bfloat16", "float16", "float64"))
+    return getattr(torch, name)
+
+
 def remark(text: str) -> None:
     """Print a note to standard error."""
     error_console().print(f"note: {text}", soft_wrap=True)

@@ -88,7 +88,7 @@ def merge(
     else:
         method, models = named(given[0]), given[1:]
     if dtype is not None:
-        asked["dtype"] = _dtype(dtype)
+        asked["dtype"] = looking.float_dtype(dtype)
     on: dict[str, Any] = {}
     if workload is not None:
         check_output(out, [Path(path) for path in models], 0)
@@ -170,12 +170,3 @@ def _range(values: tuple[float, ...]) -> str:
         return "-"
     low, high = min(known), max(known)
     return f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
-
-
-def _dtype(name: str) -> Any:
-    import torch
-
-    from thalweg.core.checks import check_choice
-
-    check_choice("--dtype", name, ("float32", "bfloat16", "float16", "float64"))
-    return getattr(torch, name)

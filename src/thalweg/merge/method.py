@@ -105,6 +105,7 @@ class Merge(ABC):
         reads: "element" if entries are independent given the measure, else "tensor".
         scope: over what it measures.
         measures: what is read while measuring.
+        whole: what becomes of whole numbers: they are the same in all models, or the last one's.
         least: how many models it takes at least.
         most: how many at most.
     """
@@ -117,6 +118,7 @@ class Merge(ABC):
     reads: ClassVar[Literal["element", "tensor"]] = "element"
     scope = "tensor"  # no annotation: it is a setting of some merges, in a place of its own
     measures: ClassVar[Literal["models", "statistics"]] = "models"
+    whole: ClassVar[Literal["same", "last"]] = "same"
     least: ClassVar[int] = 1
     most: ClassVar[float] = math.inf
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from thalweg._version import __version__
 from thalweg.core.errors import UsageError
@@ -80,6 +81,7 @@ def merge_files(
     keys: Keys = "same",
     dtype: torch.dtype | None = None,
     shard_size: int = 5_000_000_000,
+    finish: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
     progress: Progress | None = None,
 ) -> Merged:
     """Merge checkpoints into a new folder, tensor by tensor.
@@ -106,6 +108,8 @@ def merge_files(
         keys: "same", "common" or "all"; see `thalweg.merge.plan.make_plan`.
         dtype: of the result's floats; that of the models unless given.
         shard_size: bytes of a file at most, unless one tensor has more.
+        finish: given the whole result, in memory then, and returns what is written in its place,
+            such as the same with batch-norm statistics of its own.
         progress: told how many of how many entries are done.
 
     Raises:
@@ -145,8 +149,11 @@ def merge_files(
     check_output(out, inputs, size + extra)
     carried[RECORD] = _record(plan, [str(path) for path in models], base, keys)
     metadata = {"format": "pt", **plan.tied}
+    pieces: Iterable[Tensor] = (piece for _, _, piece in carry_out(plan, progress))
+    if finish is not None:
+        pieces = _finished(plan, pieces, finish)
     with Output(out, shards, metadata, carried) as output:
-        for _, _, piece in carry_out(plan, progress):
+        for piece in pieces:
             output.write(piece)
     return Merged(
         out,
@@ -157,6 +164,23 @@ def merge_files(
         method,
         tuple(_notes(plan, folder)),
     )
+
+
+def _finished(
+    plan: Plan,
+    pieces: Iterable[Tensor],
+    finish: Callable[[dict[str, Tensor]], Mapping[str, Tensor]],
+) -> list[Tensor]:
+    """Return what is written instead of a result, flat tensors in the order of the jobs."""
+    given = iter(pieces)
+    weights: dict[str, Tensor] = {}
+    for job in plan.jobs:
+        parts, left = [next(given)], job.size
+        while (left := left - parts[-1].numel()) > 0:
+            parts.append(next(given))
+        weights[job.name] = torch.cat(parts).reshape(job.shape)
+    found = finish(weights | {name: weights[same] for name, same in plan.tied.items()})
+    return [found[job.name].detach().to(job.dtype).reshape(-1) for job in plan.jobs]
 
 
 def _statistics(given: str | Path | Weights) -> Source:
