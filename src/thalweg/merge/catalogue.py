@@ -1,6 +1,5 @@
 """All merges, by name."""
 
-from thalweg.core.errors import UsageError
 from thalweg.core.named import build
 from thalweg.core.registry import Part, register
 from thalweg.core.space import Linear
@@ -88,11 +87,4 @@ def named(merge: str | Merge) -> Merge:
         UsageError: no such merge or setting (the message offers the nearest), or an impossible
             value.
     """
-    if isinstance(merge, Merge):
-        return merge
-    if not isinstance(merge, str):
-        raise UsageError(f"expected the name of a merge, found {type(merge).__name__}")
-    made = build(merge, "merge", "ties(density=0.3)")
-    if not isinstance(made, Merge):
-        raise UsageError(f'"{merge}" makes a {type(made).__name__}, which is no merge')
-    return made
+    return build(merge, "merge", Merge, "ties(density=0.3)")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from thalweg._version import __version__
 from thalweg.core.errors import UsageError
+from thalweg.core.files import flush
 from thalweg.train.codec import decode, encode
 
 FORMAT = 1
@@ -68,10 +69,10 @@ class Checkpoints:
         text = json.dumps(document, allow_nan=False)
         (temporary / "state.json").write_text(text, encoding="utf-8")
         for file in temporary.iterdir():
-            _flush(file)
+            flush(file)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        _flush(self.folder)
+        flush(self.folder)
         self._remove_all_but(final)
         return final
 
@@ -129,11 +130,3 @@ class Checkpoints:
                 f"the checkpoint {path} was made with other settings: {'; '.join(differing)}. "
                 f"Pass the same settings, {start_over}"
             )
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

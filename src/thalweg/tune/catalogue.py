@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from thalweg.core.errors import UsageError
 from thalweg.core.named import build
 from thalweg.core.registry import Part, register
 from thalweg.tune.asynchronous import AsynchronousHalving, AsynchronousHyperband
@@ -89,11 +88,4 @@ def named(searcher: str | Searcher) -> Searcher:
         UsageError: no such searcher or setting (the message offers the nearest), or an impossible
             value.
     """
-    if isinstance(searcher, Searcher):
-        return searcher
-    if not isinstance(searcher, str):
-        raise UsageError(f"expected the name of a searcher, found {type(searcher).__name__}")
-    made = build(searcher, "searcher", "hyperband(eta=4)")
-    if not isinstance(made, Searcher):
-        raise UsageError(f'"{searcher}" makes a {type(made).__name__}, which is no searcher')
-    return made
+    return build(searcher, "searcher", Searcher, "hyperband(eta=4)")

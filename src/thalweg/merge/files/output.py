@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core.errors import UsageError
-from thalweg.core.files import check_folder, locked, make_folder
+from thalweg.core.files import check_folder, flush, locked, make_folder
 from thalweg.merge.files.tensor_file import header
 from thalweg.merge.plan import Entry
 
@@ -224,15 +224,17 @@ class Output:
             files["model.safetensors.index.json"] = _index(self._shards)
         for name, content in sorted(files.items()):
             data = content.read_bytes() if isinstance(content, Path) else content
-            _write_file(self._partial / name, data)
+            (self._partial / name).write_bytes(data)
+            flush(self._partial / name)
             self.sums[name] = hashlib.sha256(data).hexdigest()
         lines = [f"{digest}  {name}\n" for name, digest in sorted(self.sums.items())]
-        _write_file(self._partial / SUMS, "".join(lines).encode())
-        _sync(self._partial)
+        (self._partial / SUMS).write_text("".join(lines))
+        flush(self._partial / SUMS)
+        flush(self._partial)
         os.rename(self._partial, self._out)  # also onto an empty folder
         self._exit.close()
         (self._out / ".lock").unlink(missing_ok=True)
-        _sync(self._out.parent)
+        flush(self._out.parent)
 
     def _remove(self) -> None:
         with contextlib.suppress(Exception):
@@ -256,21 +258,6 @@ def _disk(out: Path) -> Any:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reason = "the disk is full" if full else error.strerror or error
         raise UsageError(f"cannot write {out}: {reason}; nothing was left there") from error
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _index(shards: Sequence[Shard]) -> bytes:
