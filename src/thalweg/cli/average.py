@@ -69,6 +69,7 @@ def average(
     """
     from thalweg.merge.files.averaging import average_files, choose_points
     from thalweg.merge.files.output import check_output
+    from thalweg.report.numbers import size
 
     options: dict[str, Any] = {}
     if dtype is not None:
@@ -96,7 +97,7 @@ def average(
     between = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
     console().print(
         f"averaged {len(names)} checkpoints, {between}\n"
-        f"{done.tensors} tensors, {done.size / 1e9:.3g} GB in {done.seconds:.1f} s: {done.out}",
+        f"{done.tensors} tensors, {size(done.size)} in {done.seconds:.1f} s: {done.out}",
         soft_wrap=True,
         markup=False,
     )

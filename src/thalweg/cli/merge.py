@@ -70,6 +70,7 @@ def merge(
     from thalweg.merge import merge_files, named, read_recipe
     from thalweg.merge.files.output import check_output
     from thalweg.race.merge_evidence import evidence_on
+    from thalweg.report.numbers import size
 
     given = list(words or ())
     if explain:
@@ -117,7 +118,7 @@ def merge(
         looking.remark(note)
     console().print(
         f"merged by {done.method}\n"
-        f"{done.tensors} tensors, {done.size / 1e9:.3g} GB in {done.seconds:.1f} s: {done.out}",
+        f"{done.tensors} tensors, {size(done.size)} in {done.seconds:.1f} s: {done.out}",
         soft_wrap=True,
         markup=False,
     )
