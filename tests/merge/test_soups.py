@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from one_vector import F64, tensor, values
 from torch import nn
 
 from thalweg.core.errors import UsageError
@@ -18,16 +19,6 @@ from thalweg.merge import (
     merge,
     mixture,
 )
-
-F64 = torch.float64
-
-
-def tensor(*values):
-    return {"w": torch.tensor(values, dtype=F64)}
-
-
-def values(weights):
-    return weights["w"].tolist()
 
 
 def test_uniform_soup_by_hand():

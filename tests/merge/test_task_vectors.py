@@ -7,24 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from one_vector import F64, tensor, values, zero
 
 from thalweg.core.errors import UsageError
 from thalweg.merge import DARE, TIES, ModelStock, TaskArithmetic, merge
 from thalweg.merge.thresholds import Thresholds
-
-F64 = torch.float64
-
-
-def tensor(*values):
-    return {"w": torch.tensor(values, dtype=F64)}
-
-
-def zero(size):
-    return {"w": torch.zeros(size, dtype=F64)}
-
-
-def values(weights):
-    return weights["w"].tolist()
 
 
 def test_task_arithmetic_by_hand():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from one_vector import F64, tensor, values
 from torch import nn
 
 from thalweg.core.errors import UsageError
@@ -16,16 +17,6 @@ from thalweg.merge import (
     input_grams,
     merge,
 )
-
-F64 = torch.float64
-
-
-def tensor(*values):
-    return {"w": torch.tensor(values, dtype=F64)}
-
-
-def values(weights):
-    return weights["w"].flatten().tolist()
 
 
 def test_fisher_merge_by_hand():
