@@ -20,6 +20,7 @@ of B permuted are compared in float64.
 import argparse
 import copy
 import dataclasses
+import itertools
 import time
 
 import torch
@@ -35,7 +36,7 @@ from thalweg.workload.resnet import ResNet
 def perceptron():
     sizes = (784, 256, 256, 256, 10)
     layers = [nn.Flatten()]
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
