@@ -23,7 +23,8 @@ PARAMETERS = {"vgg16": 15_291_300, "preresnet164": 1_726_388, "wrn-28-10": 36_54
 def commands() -> list[tuple[str, str, int]]:
     """Return network, recipe and steps of each command, in the page's order."""
     found, network = [], ""
-    for line in (ROOT / "docs" / "published-numbers.rst").read_text("utf-8").splitlines():
+    page = (ROOT / "docs" / "published-numbers.rst").read_text("utf-8").replace("\\\n", "")
+    for line in page.splitlines():
         words = shlex.split(line) if line.startswith(("   export", "   thalweg")) else [""]
         if words[0] == "export":
             network = dict(word.split("=") for word in words[1:])["NETWORK"]
