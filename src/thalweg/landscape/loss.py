@@ -1,5 +1,6 @@
 """What a loss, a model's outputs and a batch must look like."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,17 @@ def check_loss(value: Any) -> None:
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(
             f"the loss must be a tensor of one number, the mean over the batch; found {found}"
+        )
+
+
+def check_repeated(first: float, second: float) -> None:
+    """Raise UsageError unless both values of a loss at the same weights are the same."""
+    if first != second and not (math.isnan(first) and math.isnan(second)):
+        raise UsageError(
+            "the loss is not deterministic: at the same weights and on the same batches it "
+            f"gave {first!r} and then {second!r}. A landscape of it would show noise: draw "
+            "random numbers (augmentation, noise, masks) before making the objective, and use "
+            "torch.use_deterministic_algorithms(True) on a GPU"
         )
 
 

@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from thalweg.core.batch_norm import recalibrate_batch_norm
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.streams import GlobalStream
-from thalweg.landscape.loss import check_loss, outputs_of, own_loss, samples_of
+from thalweg.landscape.arrangement import Outputs, arranged
+from thalweg.landscape.loss import check_loss, check_repeated, outputs_of, own_loss, samples_of
 from thalweg.landscape.mix import Mix, Weights
 
 Policy = Literal["frozen", "interpolate", "recalibrate"]
@@ -35,7 +36,8 @@ class Objective:
         loss: ``loss(model, batch)`` gives the mean loss over the batch, a tensor of one number;
             ``None`` means ``model(**batch).loss`` of dict batches.
         batches: batches the model's loss takes: tensors, tuples or dicts of them, whose first
-            dimension counts samples. They are read once and kept.
+            dimension counts samples. They are read once and kept. On a CPU large ones are
+            evaluated in pieces and images with channels last, where that gives the same mean.
         calibration: batches on which the policy ``recalibrate`` recomputes batch-norm statistics;
             ``batches`` unless given.
         combine: for a metric that is no mean over samples: ``combine(rows)`` makes one number of
@@ -70,15 +72,9 @@ class Objective:
         self.sizes = [samples_of(batch) for batch in self.batches]
         # Names and tensors are those of the original module, compiled or not.
         self.module: nn.Module = getattr(model, "_orig_mod", model)
+        self._pieces = list(zip(self.batches, self.sizes, strict=True))
         with self._untouched():
-            first, second = self._evaluate(), self._evaluate()
-        if first != second and not (math.isnan(first) and math.isnan(second)):
-            raise UsageError(
-                "the loss is not deterministic: at the same weights and on the same batches it "
-                f"gave {first!r} and then {second!r}. A landscape of it would show noise: draw "
-                "random numbers (augmentation, noise, masks) before making the objective, and use "
-                "torch.use_deterministic_algorithms(True) on a GPU"
-            )
+            self._settle()
 
     def value(self) -> float:
         """Return the loss at the model's own weights and statistics."""
@@ -235,12 +231,33 @@ class Objective:
             finally:
                 inside = False
 
+    def _settle(self) -> None:
+        """Choose how batches are evaluated, and refuse a loss that is not deterministic."""
+        plain, outputs = self._pieces, Outputs()
+        if self.model is self.module:
+            with outputs.watching(self.module):
+                first = self._evaluate()
+            quick = arranged(self.module, self.batches, self.sizes, outputs.largest)
+        else:  # compiled: another shape would compile it anew
+            first, quick = self._evaluate(), None
+        if quick is not None:
+            self._pieces = list(zip(*quick, strict=True))
+            try:
+                value = self._evaluate()
+            except Exception:  # code of the user's that takes no such batches
+                value = math.nan
+            if math.isclose(value, first, rel_tol=1e-5):
+                first = value
+            else:  # no mean over samples, or no finite one
+                self._pieces = plain
+        check_repeated(first, self._evaluate())
+
     def _evaluate(self) -> float:
         if self._combine is not None:
-            rows = [self.loss(self.model, batch).cpu().double() for batch in self.batches]
+            rows = [self.loss(self.model, batch).cpu().double() for batch, _ in self._pieces]
             return float(self._combine(torch.cat(rows)))
         total = 0.0
-        for batch, size in zip(self.batches, self.sizes, strict=True):
+        for batch, size in self._pieces:
             value = self.loss(self.model, batch)
             check_loss(value)
             total += float(value) * size
