@@ -60,7 +60,9 @@ def table(found):
             cells.append(f"{value['mean']:.{digits}f}\u00a0±\u00a0{value['half_width']:.{digits}f}")
         value = one["test_error"]
         if "difference" in value:
-            cells.append(f"{value['difference']:+.2f}\u00a0±\u00a0{value['difference_half_width']:.2f}")
+            cells.append(
+                f"{value['difference']:+.2f}\u00a0±\u00a0{value['difference_half_width']:.2f}"
+            )
             cells.append(f"{value['lower']}\u00a0:\u00a0{value['higher']}")
             cells.append(f"{value['sign_test']:.3f}")
         rows.append(cells + [""] * (len(rows[0]) - len(cells)))
