@@ -62,8 +62,9 @@ def draw_grid(
             else:
                 axes = figure.add_subplot(down, across, place, projection="3d")
                 raised(axes, x, y, heights, name, colour_map, grid)
-            axes.set_xlabel(labels[0])
-            axes.set_ylabel(labels[1])
+            across, up = labels if shown == "contour" else map(short, labels)
+            axes.set_xlabel(across)
+            axes.set_ylabel(up)
         if not grid.complete:
             notes.append(
                 f"coarse grid of {len(columns)} x {len(rows)}: {grid.evaluated} of "
@@ -73,6 +74,11 @@ def draw_grid(
         notes += [f"{m.name} {m.residual:.3g} off the plane" for m in grid.marks]
         note(figure, notes)
     return figure
+
+
+def short(label: str) -> str:
+    """Return an axis' label without what is in parentheses."""
+    return label.partition(" (")[0]
 
 
 def _norm(heights: Heights) -> Any:
@@ -170,3 +176,7 @@ def raised(
         axes.scatter([i], [j], at([(j, i)]), color="white", edgecolor="black", zorder=11)
     axes.set_zlabel(f"log10 of {name}" if heights.log else name)
     axes.view_init(elev=32, azim=-58)
+    # The layout does not see what is written around axes in space: keep it near.
+    axes.tick_params(pad=-1, labelsize=6)
+    axes.xaxis.labelpad = axes.yaxis.labelpad = axes.zaxis.labelpad = -4
+    axes.set_box_aspect(None, zoom=0.9)

@@ -17,6 +17,7 @@ from thalweg.landscape.figures.grids import (
     contour,
     flat_trails,
     raised,
+    short,
 )
 from thalweg.landscape.figures.heights import Heights, Scale
 from thalweg.landscape.figures.style import drawing, note
@@ -93,8 +94,10 @@ def side_by_side(
                 if row == 0:
                     axes.set_title(title)
                 across, up = grid.labels()
+                if kind == "3d":
+                    across, up = short(across), short(up)
                 axes.set_xlabel(across)
-                axes.set_ylabel(up if column == 1 or up != across else "")
+                axes.set_ylabel(up if column == 1 or kind == "3d" or up != across else "")
         if filled is not None:
             colour_bar(filled, flat, whole, name)
         notes = [f"one scale; {text}" if k == 0 else text for k, text in enumerate(whole.notes)]
