@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from thalweg.cli import looking
-from thalweg.cli.console import console
+from thalweg.cli.console import console, number
 
 
 class Keys(StrEnum):
@@ -38,7 +38,11 @@ def merge(
     ] = None,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Merge nothing: show how the models agree, and where not."),
+        typer.Option(
+            "--explain",
+            help="Merge nothing: show how the models agree, and where not; with --workload, also "
+            "the barriers between them and what the merge would gain.",
+        ),
     ] = False,
     workload: Annotated[
         str | None,
@@ -74,7 +78,25 @@ def merge(
 
     given = list(words or ())
     if explain:
-        _explain(given, base, out, keys.value, figure)
+        method, models = _split(given)
+        if len(models) < 2 or (base is None and workload is None):
+            raise UsageError(
+                "to explain, name two checkpoints or more and their --base; barriers and the gain "
+                "need a --workload, too"
+            )
+        named(method)
+        files = {
+            name: looking.prepare(out, name, figure)
+            for name, wanted in (("diagnosis", base), ("prospect", workload))
+            if wanted is not None
+        }
+        if base is not None:
+            _diagnose(models, base, out, keys.value, files["diagnosis"])
+        if workload is not None:
+            on = {"samples": samples, "device": device, "seed": seed}
+            _prospect(method, models, base, workload, out, files["prospect"], on)
+        else:
+            looking.remark("--workload would tell barriers, and what the merge would gain")
         return
     asked: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
@@ -124,17 +146,76 @@ def merge(
     )
 
 
-def _explain(given: list[str], base: str | None, out: Path, keys: str, figure: str) -> None:
-    from thalweg.core.errors import UsageError
+def _split(given: list[str]) -> tuple[str, list[str]]:
+    """Return the merge and the checkpoints; a uniform soup if no merge is named."""
     from thalweg.core.registry import slugs
+    from thalweg.merge import named  # noqa: F401 - fills the registry
+
+    if given and given[0].partition("(")[0] in slugs("merge") and not Path(given[0]).exists():
+        return given[0], given[1:]
+    return "model-soups", given
+
+
+def _prospect(
+    method: str,
+    models: list[str],
+    base: str | None,
+    workload: str,
+    out: Path,
+    file: Path | None,
+    on: dict[str, Any],
+) -> None:
+    from thalweg.merge import named
+    from thalweg.merge.prospects import prospect
+    from thalweg.race.merge_evidence import evidence_on
+    from thalweg.race.solutions import open_solutions
+
+    which = [*models, *([base] if base is not None else [])]
+    places = [f"{place}={path}" for place, path in enumerate(which)]
+    solutions = open_solutions(workload, places, **on)
+    name, objective = next(iter(solutions.test.items()), ("train loss", solutions.train))
+    known = evidence_on(workload, named(method), models, base, **on)
+    points = list(solutions.points.values())
+    with looking.progress_bar("measuring") as progress:
+        found = prospect(
+            objective,
+            dict(zip(models, points, strict=False)),
+            points[-1] if base is not None else None,
+            method,
+            evidence={
+                "score": known.evidence.score,
+                "objective": known.evidence.objective,
+                "statistics": known.statistics,
+                "base_statistics": known.base_statistics,
+            },
+            progress=progress,
+        )
+    losses = ", ".join(
+        f"{model} {number(loss)}" for model, loss in zip(models, found.losses, strict=True)
+    )
+    based = f", the base {number(found.base)}" if base is not None else ""
+    better = "better" if found.gain >= 0 else "worse"
+    console().print(
+        f"{name}: {losses}{based}; {method} {number(found.merged)}, {number(abs(found.gain))} "
+        f"{better} than the best model",
+        soft_wrap=True,
+        markup=False,
+    )
+    for (one, other), before, after in zip(found.pairs, found.before, found.after, strict=True):
+        matched = "unknown" if after != after else number(after)
+        console().print(
+            f"barrier of the {name}, {one} to {other}: {number(before)} as they are, {matched} "
+            "with units matched",
+            soft_wrap=True,
+            markup=False,
+        )
+    looking.write(found, out, "prospect", file)
+
+
+def _diagnose(given: list[str], base: str, out: Path, keys: str, file: Path | None) -> None:
     from thalweg.merge import open_checkpoint
     from thalweg.merge.diagnosis import diagnose_sources
 
-    if given and given[0].partition("(")[0] in slugs("merge") and not Path(given[0]).exists():
-        given = given[1:]
-    if base is None or len(given) < 2:
-        raise UsageError("to explain, name two checkpoints or more and their --base")
-    file = looking.prepare(out, "diagnosis", figure)
     sources = [open_checkpoint(path, base) for path in given]
     with looking.progress_bar("comparing") as progress:
         found = diagnose_sources(

@@ -29,6 +29,7 @@ from thalweg.merge.learned import LearnedSoup
 from thalweg.merge.merging import merge
 from thalweg.merge.method import Evidence, Measure, Merge, Piece
 from thalweg.merge.model_stock import ModelStock
+from thalweg.merge.prospects import Prospect, prospect
 from thalweg.merge.regmean import RegMean
 from thalweg.merge.slerp import SLERP
 from thalweg.merge.soup import UniformSoup
@@ -57,6 +58,7 @@ __all__ = [
     "Merge",
     "ModelStock",
     "Piece",
+    "Prospect",
     "RegMean",
     "TaskArithmetic",
     "UniformSoup",
@@ -71,5 +73,6 @@ __all__ = [
     "mixture",
     "named",
     "open_checkpoint",
+    "prospect",
     "read_recipe",
 ]

@@ -1,8 +1,10 @@
-"""The figure of a diagnosis."""
+"""The figures of a diagnosis and of a prospect."""
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.landscape.figures.style import COLOURS, drawing, note
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from thalweg.merge.diagnosis import Diagnosis
+    from thalweg.merge.prospects import Prospect
 
 
 def draw_diagnosis(
@@ -27,7 +30,7 @@ def draw_diagnosis(
         left.set_xlabel("movement that cancels in the sum")
         for i, (one, other) in enumerate(diagnosis.pairs[: len(COLOURS)]):
             colour = COLOURS[i % len(COLOURS)]
-            label = f"{one}, {other}"
+            label = ", ".join(_short((one, other)))
             right.plot([c.cosines[i] for c in shown], places, "o", color=colour, label=label)
             right.plot([c.signs[i] for c in shown], places, "x", color=colour)
         right.axvline(0, color="#888888", linewidth=0.6)
@@ -41,3 +44,37 @@ def draw_diagnosis(
             notes.append(f"the first {len(COLOURS)} of {len(diagnosis.pairs)} pairs")
         note(figure, notes)
     return figure
+
+
+def draw_prospect(prospect: Prospect, path: str | os.PathLike[str] | None) -> Figure:
+    """Draw the losses of models and merge, and barriers of pairs; see `Prospect.plot`."""
+    models, pairs = _short(prospect.models), [" - ".join(_short(pair)) for pair in prospect.pairs]
+    rows = [(prospect.method, prospect.merged, COLOURS[1])]
+    rows += [] if math.isnan(prospect.base) else [("base", prospect.base, "#888888")]
+    rows += [(name, loss, COLOURS[0]) for name, loss in zip(models, prospect.losses, strict=True)]
+    rows.reverse()
+    height = 1.3 + 0.24 * max(len(rows), 2 * len(pairs))
+    with drawing((8.4, height), path) as figure:
+        left, right = figure.subplots(1, 2)
+        places = range(len(rows))
+        left.barh(places, [loss for _, loss, _ in rows], color=[c for *_, c in rows], height=0.7)
+        left.set_yticks(places, [name for name, *_ in rows])
+        left.axvline(min(prospect.losses), color="#888888", linewidth=0.6)
+        left.set_xlabel("loss (line: the best model)")
+        below = [place - 0.2 for place in range(len(pairs))]
+        above = [place + 0.2 for place in range(len(pairs))]
+        right.barh(above, prospect.before, height=0.36, color=COLOURS[1], label="as they are")
+        right.barh(below, prospect.after, height=0.36, color=COLOURS[2], label="units matched")
+        right.axvline(0, color="#888888", linewidth=0.6)
+        right.set_yticks(range(len(pairs)), pairs)
+        right.set_xlabel("barrier")
+        figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        better = "below" if prospect.gain >= 0 else "above"
+        note(figure, [f"the merge is {abs(prospect.gain):.3g} {better} the best model"])
+    return figure
+
+
+def _short(names: tuple[str, ...]) -> list[str]:
+    """Return files' names without folders and suffixes where these still tell them apart."""
+    short = [Path(name).stem for name in names]
+    return short if len(set(short)) == len(names) else list(names)
