@@ -91,7 +91,11 @@ def average(
             points, out=out, shard_size=int(shard_size * 1e9), progress=progress, **options
         )
     for note in done.notes:
-        if evidence is None or not note.startswith("batch-norm"):
+        recomputed = evidence is not None and note.startswith("batch-norm")
+        files = note.startswith("no model is a folder") and not any(
+            p.is_dir() for p in points.paths
+        )
+        if not (recomputed or files):
             looking.remark(note)
     names = [path.name for path in points.paths]
     between = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]

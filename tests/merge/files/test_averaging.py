@@ -68,6 +68,8 @@ def test_averages_are_the_explicit_sums_in_the_order_of_steps(options, weights, 
     assert int(found["count"]) == 1000
     assert torch.equal(found["table"], torch.arange(3) + 1000)
     assert "step-1000.safetensors" in output
+    assert "batch-norm statistics are means" in output
+    assert "config.json" not in output
 
 
 def test_torch_files_and_names_in_any_order(folder):
@@ -133,6 +135,7 @@ def test_batch_norm_is_recalibrated_and_the_average_compared(folder):
     found = load_file(folder / "average/model.safetensors")
     torch.testing.assert_close(found["0.running_mean"], x.mean(0), rtol=1e-5, atol=1e-6)
     assert output.count("net-1.safetensors") == 2
+    assert "statistics are means" not in output
     last = output.strip().splitlines()[-1].split()
     net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
     net.load_state_dict(found)

@@ -179,6 +179,7 @@ def _finished(
         while (left := left - parts[-1].numel()) > 0:
             parts.append(next(given))
         weights[job.name] = torch.cat(parts).reshape(job.shape)
+    next(given, None)  # the merge ends, and gives torch its threads back
     found = finish(weights | {name: weights[same] for name, same in plan.tied.items()})
     return [found[job.name].detach().to(job.dtype).reshape(-1) for job in plan.jobs]
 
