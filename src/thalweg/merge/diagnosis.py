@@ -17,7 +17,8 @@ from thalweg.landscape.results import Saved
 from thalweg.merge.engine import Progress, pieces
 from thalweg.merge.merging import Held, weights_of
 from thalweg.merge.method import Piece, Weights
-from thalweg.merge.plan import Keys, Source, make_plan
+from thalweg.merge.plan import Keys, make_plan
+from thalweg.merge.source import Source
 from thalweg.merge.task_arithmetic import TaskArithmetic
 
 if TYPE_CHECKING:

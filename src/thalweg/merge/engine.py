@@ -12,7 +12,8 @@ from thalweg.core.errors import UsageError
 from thalweg.core.threads import use_threads
 from thalweg.merge.dare import BLOCK
 from thalweg.merge.method import Measure, Merge, Piece, mean
-from thalweg.merge.plan import Job, Plan, Source, resolve
+from thalweg.merge.plan import Job, Plan
+from thalweg.merge.source import Source, resolve
 
 CHUNK = 2 * BLOCK
 """Entries of a piece: few enough for the cache, many enough that calls cost nothing."""

@@ -12,14 +12,15 @@ from thalweg.core.errors import UsageError
 from thalweg.merge.catalogue import named
 from thalweg.merge.engine import Progress, carry_out
 from thalweg.merge.method import Evidence, Merge, Score, Weights
-from thalweg.merge.plan import Entry, Keys, make_plan
+from thalweg.merge.plan import Keys, make_plan
+from thalweg.merge.source import Entry
 
 if TYPE_CHECKING:
     from thalweg.landscape import Objective
 
 
 class Held:
-    """A model's tensors in memory, as a source; see `thalweg.merge.plan.Source`.
+    """A model's tensors in memory, as a source; see `thalweg.merge.source.Source`.
 
     Args:
         label: what messages call it.

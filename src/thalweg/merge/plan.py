@@ -4,57 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from thalweg.core.checks import check_choice
 from thalweg.core.errors import UsageError
 from thalweg.merge.method import Merge
+from thalweg.merge.source import Entry, Source, has
 
 Keys = Literal["same", "common", "all"]
 How = Literal["merge", "mean", "whole"]
 
 _STATISTICS = ("running_mean", "running_var")
 _NAMED = 10
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor's shape and dtype."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def size(self) -> int:
-        """Return the number of entries."""
-        return torch.Size(self.shape).numel()
-
-
-class Source(Protocol):
-    """Where one model's tensors are read from.
-
-    Attributes:
-        label: what messages call it.
-        entries: all tensors by name.
-        tied: names whose tensor is that of another name.
-        implied: the same for names that are not in ``entries`` but follow from the architecture.
-    """
-
-    @property
-    def label(self) -> str: ...  # noqa: D102
-    @property
-    def entries(self) -> Mapping[str, Entry]: ...  # noqa: D102
-    @property
-    def tied(self) -> Mapping[str, str]: ...  # noqa: D102
-    @property
-    def implied(self) -> Mapping[str, str]: ...  # noqa: D102
-
-    def read(self, name: str, start: int, stop: int) -> Tensor:
-        """Return entries of the flattened tensor; they may change at the next read."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -182,18 +145,6 @@ def make_plan(
     )
 
 
-def has(source: Source, name: str) -> bool:
-    """Return whether a source holds a tensor, or one that is tied to it."""
-    return name in source.entries or name in source.implied
-
-
-def resolve(source: Source, name: str) -> str:
-    """Return the name under which a source holds a tensor."""
-    if name in source.entries:
-        return name
-    return source.implied[name]
-
-
 def _names(sources: Sequence[Source], models: int, keys: Keys) -> tuple[list[str], set[str]]:
     """Return the result's names, in the order of the first model that has each."""
     ordered = dict.fromkeys(name for source in sources[:models] for name in source.entries)
@@ -213,8 +164,8 @@ def _names(sources: Sequence[Source], models: int, keys: Keys) -> tuple[list[str
         missing += [f'"{n}" is in {sources[-1].label} alone, the base' for n in extra]
         _refuse(
             missing,
-            'the models do not have the same tensors (keys="common" leaves out what one lacks, '
-            'keys="all" keeps it)',
+            'the models do not have the same tensors (keys: "common" leaves out what one lacks, '
+            '"all" keeps it)',
         )
     return kept, implied
 

@@ -176,8 +176,29 @@ def test_notes_say_what_a_user_should_know(tmp_path):
         save_file(tensors, tmp_path / f"{name}.safetensors")
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     notes = " ".join(merge_files("model-soups", files, out=tmp_path / "out", keys="all").notes)
-    for text in ("not in all models", "batch-norm", "w is float32", "no model is a folder"):
+    for text in ("kept: only", "batch-norm", "float32 in the result: w", "no model is a folder"):
         assert text in notes
+
+
+def test_a_model_far_from_its_base_is_pointed_out(tmp_path):
+    random = torch.Generator().manual_seed(0)
+    base = {"w": torch.randn(100, generator=random), "v": torch.randn(9, generator=random)}
+    near = {n: x + 0.1 for n, x in base.items()}
+    other = {n: torch.randn(x.shape, generator=random) for n, x in base.items()}
+    paths = [write(tmp_path / n, x) for n, x in zip("abc", (base, near, other), strict=True)]
+    (note,) = merge_files("ties", paths[1:], paths[0], out=tmp_path / "out").notes
+    assert note.startswith(f"{paths[2]} is 1.")
+    assert "was it fine-tuned from it?" in note
+
+
+def test_the_configuration_names_the_dtype_of_the_result(tmp_path):
+    config = {"model_type": "tiny", "torch_dtype": "bfloat16"}
+    a = write(tmp_path / "a", weights(0, torch.bfloat16), config=config)
+    b = write(tmp_path / "b", weights(1, torch.float16), config=config)
+    for models, dtype in (([a, a], "bfloat16"), ([a, b], "float32")):
+        out = tmp_path / dtype
+        merge_files("model-soups", models, out=out)
+        assert json.loads((out / "config.json").read_text())["torch_dtype"] == dtype
 
 
 def test_progress_counts_to_its_end(three, tmp_path):

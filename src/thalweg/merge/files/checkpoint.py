@@ -14,7 +14,7 @@ from thalweg.core.errors import UsageError
 from thalweg.merge.files.tensor_file import TensorFile
 from thalweg.merge.files.torch_file import read_torch_file
 from thalweg.merge.merging import Held
-from thalweg.merge.plan import Entry, Source
+from thalweg.merge.source import Entry, Source
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 ADAPTER = "adapter_config.json"
@@ -25,7 +25,7 @@ _HEADS = ("lm_head.weight", "embed_out.weight")
 
 
 class Checkpoint:
-    """A model's tensors on disk, as a source; see `thalweg.merge.plan.Source`.
+    """A model's tensors on disk, as a source; see `thalweg.merge.source.Source`.
 
     Use `open_checkpoint`. Tensors in safetensors are read in pieces into one buffer; those of
     torch checkpoints are mapped into memory.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError
 from thalweg.merge.files.checkpoint import ADAPTER, _file, _json, open_checkpoint
-from thalweg.merge.plan import Entry, Source
+from thalweg.merge.source import Entry, Source
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from thalweg.merge.files.checkpoint import load_weights, open_checkpoint
 from thalweg.merge.files.output import Output, check_output, split
 from thalweg.merge.merging import Held, chosen
 from thalweg.merge.method import Evidence, Merge, Score, Weights
-from thalweg.merge.plan import Entry, Job, Keys, Plan, Source, has, make_plan, resolve
+from thalweg.merge.plan import Job, Keys, Plan, make_plan
+from thalweg.merge.source import Entry, Source, has, resolve
 
 if TYPE_CHECKING:
     from thalweg.landscape import Objective
 
 RECORD = "merge.json"
+_LOOKS, _LOOK = 16, 1 << 16  # tensors and entries of each that are compared with the base's
 _CARRIED = (
     "config.json",
     "generation_config.json",
@@ -143,7 +146,7 @@ def merge_files(
     shards = split({job.name: Entry(job.shape, job.dtype) for job in plan.jobs}, shard_size)
     plan = _in_order(plan, [name for shard in shards for name in shard.entries])
     folder = _folder_of([held_base, *sources])
-    carried = _carried(folder, plan, dtype)
+    carried = _carried(folder, plan)
     size = sum(shard.size for shard in shards)
     extra = sum(x.stat().st_size if isinstance(x, Path) else len(x) for x in carried.values())
     check_output(out, inputs, size + extra)
@@ -216,7 +219,8 @@ def _folder_of(sources: Iterable[Source | None]) -> Path | None:
     return None
 
 
-def _carried(folder: Path | None, plan: Plan, dtype: torch.dtype | None) -> dict[str, bytes | Path]:
+def _carried(folder: Path | None, plan: Plan) -> dict[str, bytes | Path]:
+    """Return the files that belong to the model; the configuration names the result's dtype."""
     if folder is None:
         return {}
     found: dict[str, bytes | Path] = {
@@ -226,9 +230,10 @@ def _carried(folder: Path | None, plan: Plan, dtype: torch.dtype | None) -> dict
         if path.is_file()
     }
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    named_dtype = next((key for key in ("dtype", "torch_dtype") if key in config), None)
-    if dtype is not None and named_dtype:
-        config[named_dtype] = str(dtype).removeprefix("torch.")
+    key = next((key for key in ("dtype", "torch_dtype") if key in config), None)
+    dtypes = {_short(job.dtype) for job in plan.jobs if job.dtype.is_floating_point}
+    if key and len(dtypes) == 1 and dtypes != {config[key]}:
+        config[key] = dtypes.pop()
         found["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
     return found
 
@@ -261,29 +266,55 @@ def _notes(plan: Plan, folder: Path | None) -> Iterable[str]:
     partly = [job.name for job in plan.jobs if len(job.models) < everyone]
     if partly:
         yield (
-            f"{len(partly)} tensors are not in all models, such as {partly[0]}; the mean over "
-            "those that have them is kept"
+            f"not in all models, so the mean over those that have them is kept: {_listed(partly)}"
         )
     if plan.base is not None:
+        yield from _strangers(plan, plan.base)
         new = [
             job.name
             for job in plan.jobs
             if job.how == "mean" and len(job.models) == everyone and not has(plan.base, job.name)
         ]
         if new:
-            yield f"{len(new)} tensors are not in the base, such as {new[0]}; their mean is kept"
+            yield f"not in the base, so their mean is kept: {_listed(new)}"
     if any(job.name.endswith("running_mean") and job.how == "mean" for job in plan.jobs):
         yield "batch-norm statistics are means; recompute them on training data"
     mixed = [job for job in plan.jobs if len(_dtypes(plan, job)) > 1]
     if mixed:
         yield (
-            f"{len(mixed)} tensors are not of one dtype in all models; {mixed[0].name} is "
-            f"{str(mixed[0].dtype).removeprefix('torch.')} in the result"
+            f"not of one dtype in all models, {_short(mixed[0].dtype)} in the result: "
+            f"{_listed([job.name for job in mixed])}"
         )
     if folder is None:
         yield "no model is a folder with a config.json, so none was carried along"
 
 
+def _strangers(plan: Plan, base: Source) -> Iterable[str]:
+    """Say which models lie farther from the base than it is long, by some entries of each."""
+    merged = sorted((job for job in plan.jobs if job.how == "merge"), key=lambda job: -job.size)
+    for model in plan.models:
+        moved = length = 0.0
+        for job in merged[:_LOOKS]:
+            size = min(job.size, _LOOK)
+            origin = base.read(resolve(base, job.name), 0, size).double()
+            found = model.read(resolve(model, job.name), 0, size).double()
+            moved += (found - origin).square().sum().item()
+            length += origin.square().sum().item()
+        if moved >= length > 0:
+            yield (
+                f"{model.label} is {math.sqrt(moved / length):.2f} times as far from the base as "
+                "the base is from zero; was it fine-tuned from it?"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
 def _dtypes(plan: Plan, job: Job) -> set[torch.dtype]:
     sources = [plan.models[place] for place in job.models]
     return {source.entries[resolve(source, job.name)].dtype for source in sources}
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

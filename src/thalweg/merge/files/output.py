@@ -22,7 +22,7 @@ from torch import Tensor
 from thalweg.core.errors import UsageError
 from thalweg.core.files import check_folder, flush, locked, make_folder
 from thalweg.merge.files.tensor_file import header
-from thalweg.merge.plan import Entry
+from thalweg.merge.source import Entry
 
 SUMS = "SHA256SUMS"
 _IN_FLIGHT = 64 << 20

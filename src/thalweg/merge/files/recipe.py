@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.merge.dare import DARE
+from thalweg.merge.files.by_tensor import ByTensor, is_plain, number_at
 from thalweg.merge.files.checkpoint import _json
-from thalweg.merge.method import Around, Measure, Merge, Piece
+from thalweg.merge.method import Merge
 from thalweg.merge.model_stock import ModelStock
 from thalweg.merge.slerp import SLERP
 from thalweg.merge.soup import UniformSoup
@@ -66,44 +64,6 @@ class MergeRecipe:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ByTensor(Around):
-    """A merge whose numbers differ among tensors.
-
-    Attributes:
-        usual: the merge for tensors that nothing else is said about.
-        rules: of each number that varies, what the file says.
-        layers: how many layers the models have, for numbers that change along them.
-    """
-
-    usual: Merge = field(default_factory=UniformSoup)
-    rules: Mapping[str, Any] = field(default_factory=dict)
-    layers: int = 1
-
-    @property
-    def following(self) -> Merge:
-        """Return the usual merge."""
-        return self.usual
-
-    def of(self, name: str) -> Merge:
-        """Return the merge with the numbers for one tensor."""
-        found = {}
-        for setting, rule in self.rules.items():
-            if isinstance(rule, tuple):
-                found[setting] = tuple(_at(one, name, self.layers) for one in rule)
-            else:
-                found[setting] = _at(rule, name, self.layers)
-        return dataclasses.replace(self.usual, **found)
-
-    def measure(self, count: int) -> Measure | None:
-        """Return the usual merge's measure."""
-        return self.usual.measure(count)
-
-    def combine(self, piece: Piece, measured: Any) -> Tensor:
-        """Return the entries by the tensor's own merge."""
-        return self.of(piece.name).combine(piece, measured)
-
-
 def read_recipe(path: str | Path) -> MergeRecipe:
     """Return the merge that a YAML file in mergekit's convention says.
 
@@ -150,7 +110,7 @@ class _Reader:
         elif kind != "linear":
             listed = [pair for pair in listed if pair[0] != base]
         method = self._method(kind, [parameters for _, parameters in listed])
-        rules = {n: r for n, r in self.rules.items() if not _is_plain(r)}
+        rules = {n: r for n, r in self.rules.items() if not is_plain(r)}
         if rules:
             method = ByTensor(method, rules, self.layers)
         if self.document.get("tokenizer_source") not in (None, "base"):
@@ -221,7 +181,7 @@ class _Reader:
         scale = one("lambda", "scale", 1.0)
         normalise = bool(shared.get("normalize", kind in ("ties", "dare_ties")))
         if kind in ("task_arithmetic", "dare_linear") and normalise:
-            if any(not _is_plain(rule) for rule in self.rules.values()):
+            if any(not is_plain(rule) for rule in self.rules.values()):
                 raise self._wrong("numbers that differ among tensors are not read with normalize")
             total = sum(weights) or 1.0
             weights = tuple(w / total for w in weights)
@@ -232,7 +192,7 @@ class _Reader:
         if kind == "task_arithmetic":
             return TaskArithmetic(scale, weights)
         inner = ties or TaskArithmetic(scale, weights)
-        if any(not _is_plain(rule) for rule in self.rules.values()):
+        if any(not is_plain(rule) for rule in self.rules.values()):
             raise self._wrong("numbers that differ among tensors are not read with DARE")
         rescale = bool(shared.get("rescale", True))
         return DARE(tuple(1 - d for d in densities), inner, rescale)
@@ -242,8 +202,8 @@ class _Reader:
         self.rules[setting] = rule
         try:
             if isinstance(rule, tuple):
-                return tuple(_at(one, "", self.layers) for one in rule)
-            return _at(rule, "", self.layers)
+                return tuple(number_at(one, "", self.layers) for one in rule)
+            return number_at(rule, "", self.layers)
         except (TypeError, ValueError, AttributeError):
             raise self._wrong(f"{setting} cannot be read: {rule!r}") from None
 
@@ -268,40 +228,6 @@ class _Reader:
 
 
 _SETTING = {"weight": "weights"}
-
-
-def _is_plain(rule: Any) -> bool:
-    return not isinstance(rule, (list, dict)) and not (
-        isinstance(rule, tuple) and not all(map(_is_plain, rule))
-    )
-
-
-def _at(rule: Any, name: str, layers: int) -> float:
-    """Return a number as it is for one tensor; for no tensor, as it is outside of layers.
-
-    A list of numbers changes linearly along the layers; of filters the first that occurs in the
-    tensor's name counts, one without a filter always does.
-    """
-    if isinstance(rule, dict):
-        rule = [rule]
-    if not isinstance(rule, list):
-        return float(rule)
-    if all(isinstance(one, dict) for one in rule):
-        for one in rule:
-            if one.get("filter") in (None, "*") or (name and one["filter"] in name):
-                return _at(one["value"], name, layers)
-        raise ValueError(rule)
-    if name and not layers:
-        raise UsageError(
-            "a recipe changes a number along the layers, and the first model's config.json does "
-            "not say how many there are (num_hidden_layers)"
-        )
-    layer = re.search(r"\.(\d+)\.", name)
-    place = min(int(layer[1]) / max(layers - 1, 1), 1.0) if layer else 0.0
-    at = place * (len(rule) - 1)
-    before = int(at)
-    after = min(before + 1, len(rule) - 1)
-    return float(rule[before]) * (1 - at + before) + float(rule[after]) * (at - before)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

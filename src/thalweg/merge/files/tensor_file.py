@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core.errors import UsageError
-from thalweg.merge.plan import Entry
+from thalweg.merge.source import Entry
 
 _MOST_HEADER = 100_000_000  # the format's own limit
 _NAMES = {
