@@ -62,9 +62,9 @@ def draw_grid(
             else:
                 axes = figure.add_subplot(down, across, place, projection="3d")
                 raised(axes, x, y, heights, name, colour_map, grid)
-            across, up = labels if shown == "contour" else map(short, labels)
-            axes.set_xlabel(across)
-            axes.set_ylabel(up)
+            written = labels if shown == "contour" else tuple(map(short, labels))
+            axes.set_xlabel(written[0])
+            axes.set_ylabel(written[1])
         if not grid.complete:
             notes.append(
                 f"coarse grid of {len(columns)} x {len(rows)}: {grid.evaluated} of "
