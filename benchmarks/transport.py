@@ -101,11 +101,12 @@ def loss(model, batch):
 
 
 def digits():
+    """Return training and test data, the training data in a random order: it comes by class."""
     data = workload.load("digits")
-    sets = (data.train, data.validation)
-    return [
-        (torch.as_tensor(x).float(), torch.as_tensor(y).long()) for x, y in (s[:2] for s in sets)
-    ]
+    sets = [s[:2] for s in (data.train, data.validation)]
+    found = [(torch.as_tensor(x).float(), torch.as_tensor(y).long()) for x, y in sets]
+    order = torch.randperm(len(found[0][0]), generator=torch.Generator().manual_seed(0))
+    return (found[0][0][order], found[0][1][order]), found[1]
 
 
 def train(make, images, labels, seed, epochs=15):
