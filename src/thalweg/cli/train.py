@@ -32,6 +32,14 @@ def train(
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file for the evaluation weights.")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the training weights along the run, for `thalweg average` and "
+            "`thalweg surface`."
+        ),
+    ] = None,
+    record_every: Annotated[int, typer.Option(help="Steps between these.")] = 10,
     log: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,13 +59,20 @@ def train(
     On many GPUs: torchrun --nproc-per-node N -m thalweg train TASK RECIPE. The processes share
     every batch; the numbers are those of one process up to rounding.
     """
+    from thalweg.core.files import check_folder
     from thalweg.log import make
-    from thalweg.train import fit
+    from thalweg.train import RecordTrajectory, fit
     from thalweg.train.parallel import launched, rank
     from thalweg.workload import load
 
     if weights is not None and not weights.parent.is_dir():
         raise UsageError(f"cannot write {weights}: {weights.parent} is no folder; make it first")
+    recording = []
+    if record is not None:
+        if parallel == "fsdp":
+            raise UsageError("--record takes whole weights, and --parallel fsdp shards them")
+        check_folder(record)
+        recording.append(RecordTrajectory(record_every, folder=record))
     task = load(workload)
     loggers = make(log or (), folder=log_folder, facts={"recipe": recipe})
     with bars() as progress:
@@ -73,7 +88,7 @@ def train(
             compile=compile_model,
             threads=threads,
             checkpoint=checkpoint,
-            callbacks=[_bar(progress), *loggers] if rank() == 0 else [],
+            callbacks=[_bar(progress), *loggers, *recording] if rank() == 0 else [],
             parallel="ddp" if parallel is None and launched() else parallel,
         )
     if rank() > 0:
@@ -96,6 +111,8 @@ def train(
 
         save_file(result.weights, weights)
         screen.print(f"weights: {weights}", soft_wrap=True)
+    if record is not None:
+        screen.print(f"weights along the run: {record}", soft_wrap=True)
 
 
 def _bar(progress: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.core.errors import UsageError
 from thalweg.landscape import DegenerateError, Objective, lines
+from thalweg.landscape.measure import counting
 from thalweg.landscape.results import Saved
 from thalweg.merge.catalogue import named
 from thalweg.merge.merging import merge
@@ -102,14 +103,8 @@ def prospect(
     if len(models) < 2:
         raise UsageError(f"a prospect compares two models or more, found {len(models)}")
     pairs = list(itertools.combinations(models, 2))
-    total = len(models) + 2 + 2 * len(pairs)
-    done = 0
-
-    def tell() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
+    rest = 1 if base is None else 2
+    tell = counting(progress, len(models) + rest + 2 * len(pairs))
 
     def loss(weights: Weights, recalibrated: bool = False) -> float:
         policy: Any = {"batch_norm": "frozen", "frozen_at": "it"}

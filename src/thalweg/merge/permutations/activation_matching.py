@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from thalweg.core.checks import check_choice
-from thalweg.core.errors import UsageError
 from thalweg.merge.method import Weights
 from thalweg.merge.permutations.matching import Matching, assignment
 from thalweg.merge.permutations.repair import running
-from thalweg.merge.permutations.structure import Axis, Group, Structure, unit_rows
+from thalweg.merge.permutations.structure import Axis, Group, Structure
+from thalweg.merge.permutations.unit_activations import Site, recorded
 from thalweg.merge.permutations.weight_matching import check_pair
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ def activation_matching(
     readers = {group.name: _readers(objective.module, group) for group in groups}
     sums: dict[str, _Sums] = {}
     for batch in objective.calibration:
-        seen = [_seen(objective, weights, batch, groups, readers) for weights in (first, second)]
+        seen = []
+        for weights in (first, second):
+            with running(objective, weights):
+                call = partial(objective.loss, objective.module, batch)
+                seen.append(recorded(groups, readers, "inputs", call))
         for group in groups:
             a, b = (each[group.name] for each in seen)
             sums[group.name] = _Sums.of(a, b) + sums.get(group.name)
@@ -100,53 +104,20 @@ class _Sums:
             return self.products / self.count
         a, b = self.a / self.count, self.b / self.count
         covariance = self.products / self.count - torch.outer(a, b)
-        variances = self.aa / self.count - a.square(), self.bb / self.count - b.square()
-        scale = torch.outer(*(x.clamp_min(0).sqrt() for x in variances))
+        scale = torch.outer(_spread(self.aa / self.count, a), _spread(self.bb / self.count, b))
         # A unit that does not vary is like no other.
         return torch.where(scale > 0, covariance / scale.where(scale > 0, 1.0), 0.0)
 
 
-def _seen(
-    objective: Objective,
-    weights: Weights,
-    batch: Any,
-    groups: list[Group],
-    readers: Mapping[str, list[tuple[nn.Module, Axis]]],
-) -> dict[str, Tensor]:
-    """Return (units, values) by group, of one batch."""
-    given: dict[nn.Module, list[Tensor]] = {}
-    layers = {layer for some in readers.values() for layer, _ in some}
-    hooks = [
-        layer.register_forward_pre_hook(
-            lambda layer, args: given.setdefault(layer, []).append(args[0].detach())
-        )
-        for layer in layers
-    ]
-    try:
-        with running(objective, weights):
-            objective.loss(objective.module, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    found = {}
-    for group in groups:
-        rows = [
-            unit_rows(x.double().cpu(), axis, group.size)
-            for layer, axis in readers[group.name]
-            for x in given.get(layer, [])
-        ]
-        if not rows:
-            raise UsageError(
-                f'no layer that reads the units "{group.name}" was called, so their activations '
-                "are not known; match by weights"
-            )
-        found[group.name] = torch.cat(rows, 1)
-    return found
+def _spread(squares: Tensor, mean: Tensor) -> Tensor:
+    """Return standard deviations; 0 where rounding leaves no more of them."""
+    std = (squares - mean.square()).clamp_min(0).sqrt()
+    return torch.where(std > 1e-6 * mean.abs(), std, 0.0)
 
 
-def _readers(module: nn.Module, group: Group) -> list[tuple[nn.Module, Axis]]:
+def _readers(module: nn.Module, group: Group) -> list[Site]:
     """Return the layers that read a group's units, and where these are in what they are given."""
-    found: list[tuple[nn.Module, Axis]] = []
+    found: list[Site] = []
     for axis in group.consumers:
         name, _, tensor = axis.tensor.rpartition(".")
         layer = module.get_submodule(name)
@@ -161,9 +132,4 @@ def _readers(module: nn.Module, group: Group) -> list[tuple[nn.Module, Axis]]:
         else:
             continue
         found.append((layer, Axis(axis.tensor, place, axis.start, axis.outer, axis.inner)))
-    if not found:
-        raise UsageError(
-            f'no linear layer or convolution reads the units "{group.name}", so their activations '
-            "are not known; match by weights"
-        )
     return found

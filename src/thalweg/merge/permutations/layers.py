@@ -32,8 +32,6 @@ def _product(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Te
     mode.aligned([*batch, summed])
     mode.reads(a, left[-1])
     mode.reads(b, summed)
-    for place, x in enumerate((a, b)):
-        mode.tap(place + added, x)
     rows = [left[-2]] if a.ndim > 1 else []
     columns = [right[-1]] if b.ndim > 1 else []
     labels = [*batch, *rows, *columns]
@@ -66,7 +64,6 @@ def _convolution(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: lis
             same(channels, (*block, *fresh(weight.shape[0] // groups)), reason_of(name))
     mode.aligned([block, kernel[within]])
     mode.reads(weight, kernel[within])
-    mode.tap(0, x)
     if bias is not None:
         same(channels, mode.labels(bias)[0], reason_of(name))
     positions = [fresh(size, POSITION) for size in outputs[0].shape[2:]]

@@ -13,23 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from thalweg.merge.permutations.labels import Label, Unit, expand, fix, fresh
+from thalweg.merge.permutations.labels import Label, Unit, fix, fresh
 from thalweg.merge.permutations.structure import INPUT, OUTPUT
-
-
-@dataclass(frozen=True)
-class Tap:
-    """An activation that a layer reads.
-
-    Attributes:
-        step: the number of the operation in the run.
-        argument: which of its tensors.
-        labels: of the activation's axes.
-    """
-
-    step: int
-    argument: int
-    labels: tuple[Label, ...]
 
 
 @dataclass
@@ -55,16 +40,12 @@ class Trace:
         together: sets of labels that stood beside one another in a tensor, or of the axes that
             two tensors of a product have in common.
         read: by unit and tensor of the state dict: whether it was summed over there.
-        taps: the activations that layers with weights read.
-        operations: the names of all operations, in order.
     """
 
     state: dict[str, tuple[Label, ...]] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     together: list[tuple[Label, ...]] = field(default_factory=list)
     read: list[tuple[Label, str]] = field(default_factory=list)
-    taps: list[Tap] = field(default_factory=list)
-    operations: list[str] = field(default_factory=list)
 
 
 class Labelled(TorchDispatchMode):
@@ -88,7 +69,6 @@ class Labelled(TorchDispatchMode):
 
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        self.trace.operations.append(str(func))
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         # Of what no data and no weight went into, the values are the same in every run.
@@ -136,12 +116,6 @@ class Labelled(TorchDispatchMode):
         origin = self.value(x).origin
         if origin is not None:
             self.trace.read.append((label, origin))
-
-    def tap(self, argument: int, x: Tensor) -> None:
-        """Note that an activation is read by the operation that runs."""
-        value = self.value(x)
-        if value.origin is None:
-            self.trace.taps.append(Tap(len(self.trace.operations) - 1, argument, value.labels))
 
 
 def _constant(x: Tensor, axis: int) -> Label:
@@ -206,8 +180,3 @@ def plain_outputs(result: Any) -> Any:
     if hasattr(result, "__dict__") and not isinstance(result, Tensor):
         return list(vars(result).values())
     return result
-
-
-def units(labels: Sequence[Label]) -> set[Unit]:
-    """Return the units of labels that are not parts of others."""
-    return {unit for label in labels for unit in expand(label)}

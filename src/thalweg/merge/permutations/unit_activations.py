@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from thalweg.core.errors import UsageError
 from thalweg.merge.permutations.discover import call_of
 from thalweg.merge.permutations.structure import Axis, Group, Structure, unit_rows
 from thalweg.merge.permutations.trace import plain
+
+Site = tuple[nn.Module, Axis]
+"""A layer, and where a group's units lie in what it is given or puts out."""
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -35,38 +39,68 @@ def unit_activations(model: nn.Module, structure: Structure, example: Any) -> di
     args, kwargs = call_of(example)
     groups = [group for group in structure.groups if group.kind == "units"]
     watched = {group.name: _makers(module, group) for group in groups}
-    outputs: dict[nn.Module, list[Tensor]] = {}
-    hooks = [
-        layer.register_forward_hook(
-            lambda layer, _, out: outputs.setdefault(layer, []).append(out.detach())
-        )
-        for layer in {layer for makers in watched.values() for layer, _ in makers}
-    ]
-    try:
+
+    def call() -> None:
         with plain(module):
             module(*args, **kwargs)
+
+    return recorded(groups, watched, "outputs", call)
+
+
+def recorded(
+    groups: Sequence[Group],
+    sites: Mapping[str, Sequence[Site]],
+    side: Literal["inputs", "outputs"],
+    call: Callable[[], object],
+) -> dict[str, Tensor]:
+    """Return (units, values) by group, float64, of what layers are given or put out in a call.
+
+    Args:
+        groups: of which units.
+        sites: by group, its layers, and where the units lie in what they are given or put out.
+        side: which of the two.
+        call: runs the network.
+
+    Raises:
+        UsageError: units none of whose layers was called.
+    """
+    seen: dict[nn.Module, list[Tensor]] = {}
+
+    def keep(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor | None = None) -> None:
+        seen.setdefault(layer, []).append((args[0] if out is None else out).detach())
+
+    layers = {layer for some in sites.values() for layer, _ in some}
+    hooks = [
+        layer.register_forward_pre_hook(keep)
+        if side == "inputs"
+        else layer.register_forward_hook(keep)
+        for layer in layers
+    ]
+    try:
+        call()
     finally:
         for hook in hooks:
             hook.remove()
     found: dict[str, Tensor] = {}
     for group in groups:
         rows = [
-            unit_rows(out.double().cpu(), axis, group.size)
-            for layer, axis in watched[group.name]
-            for out in outputs.get(layer, [])
+            unit_rows(x.double().cpu(), axis, group.size)
+            for layer, axis in sites[group.name]
+            for x in seen.get(layer, [])
         ]
         if not rows:
+            does = "reads" if side == "inputs" else "puts out"
             raise UsageError(
-                f'no module puts out the units "{group.name}", so their activations are not known; '
-                'compare weights (by="weights")'
+                f'no layer {does} the units "{group.name}", so their activations are not known; '
+                "compare weights"
             )
         found[group.name] = torch.cat(rows, 1)
     return found
 
 
-def _makers(module: nn.Module, group: Group) -> list[tuple[nn.Module, Axis]]:
+def _makers(module: nn.Module, group: Group) -> list[Site]:
     """Return the layers that put out a group's units, and where; norms if there are any."""
-    found: list[tuple[nn.Module, Axis]] = []
+    found: list[Site] = []
     for axis in group.producers:
         name, _, tensor = axis.tensor.rpartition(".")
         layer = module.get_submodule(name)
