@@ -32,7 +32,9 @@ def merge(
     base: Annotated[
         str | None, typer.Option(help="The checkpoint that all were fine-tuned from.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The new folder.")] = Path("merged"),
+    out: Annotated[
+        Path | None, typer.Option(help="The new folder. [merged, or explained with --explain]")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="A YAML file in mergekit's convention says what to merge.")
     ] = None,
@@ -77,6 +79,7 @@ def merge(
     from thalweg.report.numbers import size
 
     given = list(words or ())
+    out = out or Path("explained" if explain else "merged")
     if explain:
         method, models = _split(given)
         if len(models) < 2 or (base is None and workload is None):

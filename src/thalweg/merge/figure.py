@@ -67,7 +67,7 @@ def draw_prospect(prospect: Prospect, path: str | os.PathLike[str] | None) -> Fi
         right.barh(below, prospect.after, height=0.36, color=COLOURS[2], label="units matched")
         right.axvline(0, color="#888888", linewidth=0.6)
         right.set_yticks(range(len(pairs)), pairs)
-        right.set_xlabel("barrier")
+        right.set_xlabel("barrier: loss above the straight line between two")
         figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=2)
         better = "below" if prospect.gain >= 0 else "above"
         note(figure, [f"the merge is {abs(prospect.gain):.3g} {better} the best model"])
