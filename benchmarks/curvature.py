@@ -1,10 +1,14 @@
-"""What eigenpairs, spectral densities and surfaces cost, as ratios in one run.
+"""What eigenpairs and spectral densities cost, as ratios in one run.
 
 The net is a 784-200-200-10 tanh network on digits of all ten classes, after some steps of gradient
 descent with momentum. Counted are products and CPU time in units of a gradient (the median of
-several, in turns with what is measured). Run it on an idle machine::
+several, in turns with what is measured); the start of the eigenpairs is among their gradients and
+not among their products. With --peers the package PyHessian computes the same density, of the same
+batch kept in memory and of a loader (pip install pyhessian, in an environment of its own if you
+like); it calls torch.eig, which torch has no more, so that its stand-in is given here. Run it on an
+idle machine::
 
-    python benchmarks/curvature.py [--samples 1000] [--steps 60] [--repeats 3] [--pyhessian]
+    python benchmarks/curvature.py [--samples 1000] [--steps 60] [--repeats 3] [--peers]
 """
 
 import argparse
@@ -15,7 +19,7 @@ import torch
 from torch import nn
 
 from thalweg import workload
-from thalweg.landscape import Objective, surface
+from thalweg.landscape import Objective
 from thalweg.landscape.curvature import Hessian, eigenpairs, spectral_density
 
 
@@ -52,7 +56,7 @@ def main():
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--pyhessian", action="store_true", help="compare with that package")
+    parser.add_argument("--peers", action="store_true", help="compare with PyHessian")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     images, labels = workload.load("digits").train
@@ -67,12 +71,8 @@ def main():
     def gradient():
         return torch.autograd.grad(cross_entropy(model, batch), params)
 
-    def forward():
-        with torch.no_grad():
-            return cross_entropy(model, batch).item()
-
     for _ in range(3):
-        gradient(), forward()
+        gradient()
     units, pairs, whole = [], [], []
     for repeat in range(arguments.repeats):
         units += [seconds(gradient)[0] for _ in range(9)]
@@ -83,18 +83,32 @@ def main():
     total, products = statistics.median(whole) / unit, statistics.median(pairs)
     print(f"top 5 eigenpairs: {pairs} products, {total:.1f} gradients in all,")
     print(f"  {total / products:.2f} a product, {total - 1.56 * products:+.1f} over 1.56 a product")
-    spent, _ = seconds(lambda: spectral_density(Hessian(objective), probes=10, steps=50))
+    ours, theirs = [], {"in memory": [], "from a loader": []}
+    for _ in range(arguments.repeats):
+        ours.append(seconds(lambda: spectral_density(Hessian(objective), probes=10, steps=50))[0])
+        if arguments.peers:
+            for name, found in theirs.items():
+                found.append(seconds(lambda way=name: peer(model, batch, way))[0])
+    spent = statistics.median(ours)
     print(f"density 10 x 50: {spent / unit:.0f} gradients")
-    if arguments.pyhessian:
-        from pyhessian import hessian
+    if arguments.peers:
+        for name, found in theirs.items():
+            print(f"  {spent / statistics.median(found):.2f} of PyHessian's, data {name}")
 
-        other = hessian(model, nn.CrossEntropyLoss(), data=batch, cuda=False)
-        theirs, _ = seconds(lambda: other.density(iter=50, n_v=10))
-        print(f"  {spent / theirs:.2f} of PyHessian's CPU time")
-    plain, _ = seconds(lambda: [forward() for _ in range(225)])
-    spent, found = seconds(lambda: surface(objective, steps=14))
-    points = len(found.x) * len(found.y)
-    print(f"surface: {spent / points / (plain / 225):.2f} of a forward pass a point")
+
+def peer(model, batch, way):
+    """Compute the density by PyHessian."""
+    from pyhessian import hessian
+
+    torch.eig = eig
+    data = {"data": batch} if way == "in memory" else {"dataloader": [batch]}
+    hessian(model, nn.CrossEntropyLoss(), cuda=False, **data).density(iter=50, n_v=10)
+
+
+def eig(matrix, eigenvectors):
+    """Stand in for torch.eig of a symmetric matrix: real values beside zero imaginary parts."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return torch.stack([values, torch.zeros_like(values)], 1), vectors
 
 
 if __name__ == "__main__":

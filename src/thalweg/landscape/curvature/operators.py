@@ -104,18 +104,27 @@ class Curvature:
         for index, size in enumerate(self.objective.sizes):
             with self.objective.differentiable():
                 try:
-                    loss, outputs = self.objective.loss_and_outputs(self.objective.batches[index])
+                    outputs, slope = self._slope(index)
                 except UsageError:  # a loss that does not look at outputs
                     return normal
-                u = torch.randn(outputs.shape, generator=random)
-                (slope,) = torch.autograd.grad(
-                    loss, outputs, create_graph=True, materialize_grads=True
-                )
-                along = hessian_product([slope], [outputs], [u.to(outputs)])
-                found = torch.autograd.grad(outputs, self.params, along, materialize_grads=True)
-            lean.add_(vector(found), alpha=size)
+                if slope.requires_grad:
+                    u = torch.randn(outputs.shape, generator=random).to(slope)
+                    found = torch.autograd.grad(
+                        slope, self.params, u, retain_graph=True, materialize_grads=True
+                    )
+                    lean.add_(vector(found), alpha=size)
         length = torch.linalg.vector_norm(lean)
         return normal if not 0 < float(length) < math.inf else lean / length + 0.1 * normal
+
+    def _slope(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the outputs of a batch and the derivative of its loss by them, with its graph.
+
+        Raises:
+            UsageError: the loss does not look at outputs.
+        """
+        loss, outputs = self.objective.loss_and_outputs(self.objective.batches[index])
+        (slope,) = torch.autograd.grad(loss, outputs, create_graph=True, materialize_grads=True)
+        return outputs, slope
 
     def dense(self) -> Tensor:
         """Return the whole matrix, shape (n, n), by n products."""
@@ -149,11 +158,32 @@ class Hessian(Curvature):
     arguments.
     """
 
+    def __init__(self, objective: Objective, memory: int = MEMORY) -> None:
+        super().__init__(objective, memory)
+        self._slopes: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def _slope(self, index: int) -> tuple[Tensor, Tensor]:
+        self._product(index)
+        # Its graph has the slope already, so that the first vector costs a backward pass.
+        return self._slopes[index] if index in self._slopes else super()._slope(index)
+
+    def _product(self, index: int) -> Product:
+        product = super()._product(index)
+        if index not in self._kept:
+            self._slopes.pop(index, None)
+        return product
+
     def _of_batch(self, index: int) -> Product:
-        loss = self.objective.loss_of(self.objective.batches[index])
-        gradients = torch.autograd.grad(
-            loss, self.params, create_graph=True, materialize_grads=True
+        batch = self.objective.batches[index]
+        try:
+            loss, outputs = self.objective.loss_and_outputs(batch)
+        except UsageError:  # it does not look at outputs, and need not
+            loss = outputs = self.objective.loss_of(batch)
+        slope, *gradients = torch.autograd.grad(
+            loss, [outputs, *self.params], create_graph=True, materialize_grads=True
         )
+        if outputs is not loss:
+            self._slopes[index] = outputs, slope
         return lambda v: vector(hessian_product(gradients, self.params, self._unflattened(v)))
 
 
