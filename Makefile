@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETTINGS := pyproject.toml constraints.txt
+# An independent library of curvature matrices that tests compare with. It goes in without what it
+# asks for, which brings a torchvision of another build than torch.
+ORACLES := curvlinops-for-pytorch backpack-for-pytorch einconv einops jaxtyping linear_operator \
+	opt-einsum unfoldnd wadler-lindig
 
 .PHONY: race test check mutate bench docs clean browser
 
@@ -49,6 +53,7 @@ $(VENV)/.ready-to-race: $(VENV)/.torch $(SETTINGS)
 
 $(VENV)/.ready-to-test: $(VENV)/.torch $(SETTINGS)
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps $(ORACLES)
 	@touch $@ $(VENV)/.ready-to-race
 
 # The report is tested in a real browser: $CHROMIUM, one on the PATH, or else one that is installed
