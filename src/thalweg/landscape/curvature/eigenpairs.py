@@ -109,7 +109,7 @@ def eigenpairs(
         done = not closed and bool((residuals <= tolerance * values.abs().max()).all())
         if done or lanczos.exhausted or lanczos.steps >= max_products:
             break
-    vectors = lanczos.basis @ inner[:, chosen].to(lanczos.basis)
+    vectors = (inner[:, chosen].mT.to(lanczos.basis) @ lanczos.basis.mT).mT
     return Eigenpairs(values[chosen], vectors, residuals, lanczos.steps, done)
 
 

@@ -1,5 +1,6 @@
 """Lanczos' method with full re-orthogonalisation."""
 
+import math
 from typing import Protocol
 
 import torch
@@ -98,15 +99,19 @@ class Lanczos:
         """
         v = self._rows[-1]
         w = self._operator @ v
-        if not bool(w.isfinite().all()):
+        size = float(torch.linalg.vector_norm(w))
+        if not math.isfinite(size):
             raise UsageError(
                 "a product with the matrix is not finite: the loss has no second derivative at "
                 "these weights that can be represented"
             )
         alpha = float(torch.dot(v, w))
-        self._size = max(self._size, float(torch.linalg.vector_norm(w)))
+        self._size = max(self._size, size)
         self.alphas.append(alpha)
-        w = self._orthogonal(w.add(v, alpha=-alpha))
+        w = w.add(v, alpha=-alpha)
+        if self.steps > 1:  # what is then left is small, and one pass over the basis removes it
+            w.add_(self._rows[-2], alpha=-self.betas[-1])
+        w = self._orthogonal(w)
         beta = float(torch.linalg.vector_norm(w))
         if beta <= 100 * torch.finfo(w.dtype).eps * self._size:
             beta = 0.0
@@ -126,7 +131,7 @@ class Lanczos:
     def _orthogonal(self, w: Tensor) -> Tensor:
         before = float(torch.linalg.vector_norm(w))
         for _ in range(2):
-            w = w - self._rows.mT @ (self._rows @ w)
+            w = torch.addmv(w, self._rows.mT, self._rows @ w, alpha=-1)
             after = float(torch.linalg.vector_norm(w))
             # Rounding leaves something of what was removed, which matters where that was most.
             if after > 0.7 * before:

@@ -78,15 +78,20 @@ class Curvature:
             raise UsageError(
                 "the weights were changed after this operator was made; make another one"
             )
-        columns = v.to(self.device, self.dtype).reshape(len(v), -1)
-        result = torch.zeros_like(columns)
+        moved = v.to(self.device, self.dtype)
+        columns = [moved] if v.ndim == 1 else list(moved.unbind(1))
+        found: list[Tensor] = []
         total = sum(self.objective.sizes)
         for i, size in enumerate(self.objective.sizes):
             product = self._product(i)
-            for j in range(columns.shape[1]):
-                result[:, j].add_(product(columns[:, j]), alpha=size / total)
-        self.products += columns.shape[1]
-        return result.reshape(v.shape)
+            for j, column in enumerate(columns):
+                part = product(column).to(moved.dtype)
+                if i == 0:
+                    found.append(part * (size / total) if size < total else part)
+                else:
+                    found[j].add_(part, alpha=size / total)
+        self.products += len(columns)
+        return found[0] if v.ndim == 1 else torch.stack(found, 1)
 
     def first(self, random: torch.Generator) -> Tensor:
         r"""Return a vector that leans towards the largest eigenvalues, for Lanczos' method.
