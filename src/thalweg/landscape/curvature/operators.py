@@ -12,7 +12,7 @@ from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.engine.closure import unflatten
 from thalweg.engine.one_vector import vector
 from thalweg.engine.second_order import Linearised, hessian_product
-from thalweg.landscape.curvature.lanczos import gaussian
+from thalweg.landscape.curvature.lanczos import signs
 from thalweg.landscape.curvature.samples import sample_gradients
 from thalweg.landscape.objective import Objective
 
@@ -101,17 +101,16 @@ class Curvature:
         eigenvalues of networks come from that part of the Hessian; the vector's covariance
         :math:`J^\top Q^2 J` favours them and singles none out, as a u that samples share would:
         a start that is rich in the second eigenvector and poor in the first one lets Lanczos'
-        method stop at the wrong one. A tenth of a normal vector is added.
+        method stop at the wrong one. A tenth of a vector of random signs is added.
         """
-        normal = gaussian(self, random)
-        normal = normal / torch.linalg.vector_norm(normal)
-        lean = torch.zeros_like(normal)
+        rest = signs(self, random) / math.sqrt(self.shape[0])
+        lean = torch.zeros_like(rest)
         for index, size in enumerate(self.objective.sizes):
             with self.objective.differentiable():
                 try:
                     outputs, slope = self._slope(index)
                 except UsageError:  # a loss that does not look at outputs
-                    return normal
+                    return rest
                 if slope.requires_grad:
                     u = torch.randn(outputs.shape, generator=random).to(slope)
                     found = torch.autograd.grad(
@@ -119,7 +118,7 @@ class Curvature:
                     )
                     lean.add_(vector(found), alpha=size)
         length = torch.linalg.vector_norm(lean)
-        return normal if not 0 < float(length) < math.inf else lean / length + 0.1 * normal
+        return rest if not 0 < float(length) < math.inf else lean.div_(length).add_(rest, alpha=0.1)
 
     def _slope(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the outputs of a batch and the derivative of its loss by them, with its graph.
