@@ -99,7 +99,7 @@ def main():
     first, second, third = found.values()
     model = task.model()
     objective, also = measures(task, model, decay, len(task.train[0]))
-    shared = {"also": also}
+    shared = {"also": also, "batch_norm": "recalibrate"}
     (line,) = landscape.lines(
         objective, {"first": first, "second": second}, steps=arguments.points - 1, **shared
     )
@@ -126,12 +126,17 @@ def main():
     coarse, _ = measures(task, model, decay, 1000)
     planes = {
         "three optima": landscape.plane(
-            coarse, {"first": first, "third": third, "second": second}, size=arguments.size
+            coarse,
+            {"first": first, "third": third, "second": second},
+            size=arguments.size,
+            batch_norm="recalibrate",
         )
     }
     for name, curve in curves.items():
         corners = {"first": first, "bend": curve.points[1], "second": second}
-        planes[name] = landscape.plane(coarse, corners, size=arguments.size, curves={name: curve})
+        planes[name] = landscape.plane(
+            coarse, corners, size=arguments.size, batch_norm="recalibrate", curves={name: curve}
+        )
     for name, one in planes.items():
         one.save(out / f"plane-{name.replace(' ', '-')}.npz")
     for suffix in ("png", "pdf"):

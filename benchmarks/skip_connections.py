@@ -99,7 +99,9 @@ def main():
         model.load_state_dict(result.weights)
         images, labels = (x[:: len(x) // arguments.samples][: arguments.samples] for x in data[0])
         objective = landscape.Objective(model, task.loss, [(images, labels)])
-        surface = landscape.surface(objective, steps=arguments.size, seed=arguments.seed)
+        surface = landscape.surface(
+            objective, steps=arguments.size, seed=arguments.seed, batch_norm="frozen"
+        )
         surface.save(arguments.out / f"{'with' if skip else 'without'}.npz")
         minima, concave, low = roughness(surface)
         values = np.array(surface.losses)

@@ -163,7 +163,7 @@ def test_buffers_do_not_count_as_distance():
     other = {**one, "running_mean": one["running_mean"] + 5}
     objective = Objective(model, lambda m, b: m(b).mean(), [draw(4, 2)])
     with pytest.raises(DegenerateError):
-        lines(objective, {"one": one, "other": other})
+        lines(objective, {"one": one, "other": other}, batch_norm="recalibrate")
 
 
 def test_results_carry_the_batch_norm_policy_and_progress_is_told(objective, points):

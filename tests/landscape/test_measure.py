@@ -66,7 +66,7 @@ def mixed(one, other, t, names=None):
 def test_a_line_has_the_test_loss_and_the_metric(objectives):
     train, also = objectives
     before = copy.deepcopy(train.model.state_dict())
-    (line,) = lines(train, POINTS, steps=4, also=also)
+    (line,) = lines(train, POINTS, steps=4, batch_norm="recalibrate", also=also)
     for k, t in enumerate(line.positions):
         weights = mixed(POINTS["a"], POINTS["b"], t)
         assert line.losses[k] == pytest.approx(expected(weights, loss, TRAIN), rel=1e-5)
@@ -84,12 +84,12 @@ def test_a_line_has_the_test_loss_and_the_metric(objectives):
 def test_a_curve_and_a_slice_have_them_too(objectives):
     train, also = objectives
     curve = Curve("chain", (POINTS["a"], net(3).state_dict(), POINTS["b"]))
-    found = profile(train, curve, points=5, also=also)
+    found = profile(train, curve, points=5, batch_norm="recalibrate", also=also)
     middle = expected(mixed(POINTS["a"], net(3).state_dict(), 0.5))
     assert found.also["test loss"][1] == pytest.approx(middle, rel=1e-5)
     test = found.also["test loss"]
     assert found.rise("test loss") == max(test) - max(test[0], test[-1])
-    around = slice_along(train, steps=2, also=also)
+    around = slice_along(train, steps=2, batch_norm="frozen", also=also)
     assert around.also["test accuracy"][1] == also["test accuracy"].value()
     broken = dataclasses.replace(around, also={"test loss": (0.0, 1.0, math.nan)})
     assert math.isnan(broken.rise("test loss"))
@@ -97,7 +97,7 @@ def test_a_curve_and_a_slice_have_them_too(objectives):
 
 def test_layers_have_them_too(objectives):
     train, also = objectives
-    found = layer_barriers(train, POINTS, also=also)
+    found = layer_barriers(train, POINTS, batch_norm="recalibrate", also=also)
     assert found.also_ends["test loss"][1] == pytest.approx(expected(POINTS["b"]), rel=1e-5)
     (one,) = [x for x in found.barriers if x.layers == ("3",) and x.host == "a"]
     weights = mixed(POINTS["a"], POINTS["b"], 0.5, ("3.weight", "3.bias"))
@@ -117,7 +117,7 @@ def test_a_metric_that_is_no_mean(objectives):
     )
     share = Objective(train.model, accuracy, TEST).value()
     assert rows.value() == pytest.approx(math.sqrt(share))
-    (line,) = lines(train, POINTS, steps=2, also={"root": rows})
+    (line,) = lines(train, POINTS, steps=2, batch_norm="recalibrate", also={"root": rows})
     weights = mixed(POINTS["a"], POINTS["b"], 0.5)
     assert line.also["root"][1] == pytest.approx(math.sqrt(expected(weights, accuracy)))
 
@@ -125,4 +125,4 @@ def test_a_metric_that_is_no_mean(objectives):
 def test_quantities_are_of_one_model(objectives):
     train, _ = objectives
     with pytest.raises(UsageError, match="another model object"):
-        lines(train, POINTS, also={"x": Objective(net(0), loss, TEST)})
+        lines(train, POINTS, batch_norm="recalibrate", also={"x": Objective(net(0), loss, TEST)})

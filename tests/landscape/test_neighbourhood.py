@@ -207,7 +207,7 @@ def test_impossible_requests_are_refused() -> None:
         surface(objective, batch_norm="frosen")  # type: ignore[arg-type]
     flat = Objective(nn.BatchNorm1d(2), lambda m, b: m(b).mean(), [torch.randn(4, 2)])
     with pytest.raises(UsageError, match="two axes"):
-        surface(flat)
+        surface(flat, batch_norm="frozen")
     with torch.no_grad():
         objective.module.w.fill_(math.nan)
     with pytest.raises(UsageError, match="not all finite"):

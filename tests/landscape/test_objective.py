@@ -148,7 +148,7 @@ def test_calibration_batches_are_other_batches_when_given():
     x, other = draw(50, 3), 3 * draw(20, 3, seed=5)
     a = state(normed(1))
     objective = Objective(normed(3), output_size, [(x,)], calibration=[(other,)])
-    with objective.span({"a": a}) as loss_at:
+    with objective.span({"a": a}, batch_norm="recalibrate") as loss_at:
         out, seen = (batch @ a["0.weight"].T + a["0.bias"] for batch in (x, other))
         expected = float(((out - seen.mean(0)) ** 2 / (seen.var(0) + 1e-5)).mean())
         assert loss_at((1.0,)) == pytest.approx(expected, abs=1e-12)
@@ -172,7 +172,7 @@ def test_stored_statistics_are_kept_or_mixed(policy):
 def test_recalibration_needs_no_stored_statistics_and_the_others_do():
     weights = {k: v for k, v in state(normed(1)).items() if k.startswith("0.")}
     objective = Objective(normed(3), output_size, [(draw(9, 3),)])
-    with objective.span({"a": weights}) as loss_at:
+    with objective.span({"a": weights}, batch_norm="recalibrate") as loss_at:
         assert loss_at((1.0,)) > 0
     for policy, frozen_at in (("interpolate", None), ("frozen", "a")):
         with (
@@ -256,10 +256,14 @@ def test_bad_input_is_refused_with_what_to_do():
         ({"a": good}, {"batch_norm": "frozen"}, "frozen_at names a point"),
         ({"a": good}, {"frozen_at": "a"}, "frozen_at names a point"),
         ({"a": good}, {"batch_norm": "frozen", "frozen_at": "z"}, "none of: a"),
-        ({}, {}, "no points were given"),
-        ({"a": {**good, "extra": x[0]}}, {}, 'hold "extra"'),
-        ({"a": {"0.weight": good["0.weight"]}}, {}, 'lack "0.bias"'),
-        ({"a": {**good, "0.bias": x[0]}}, {}, r"of shape \(6, 3\), the model has \(2,\)"),
+        ({}, {"batch_norm": "recalibrate"}, "no points were given"),
+        ({"a": {**good, "extra": x[0]}}, {"batch_norm": "recalibrate"}, 'hold "extra"'),
+        ({"a": {"0.weight": good["0.weight"]}}, {"batch_norm": "recalibrate"}, 'lack "0.bias"'),
+        (
+            {"a": {**good, "0.bias": x[0]}},
+            {"batch_norm": "recalibrate"},
+            r"of shape \(6, 3\), the model has \(2,\)",
+        ),
     ]
     for points, options, message in cases:
         with (
@@ -267,7 +271,7 @@ def test_bad_input_is_refused_with_what_to_do():
             objective.span(points, **options),
         ):
             pass
-    with objective.span({"a": good}) as loss_at:
+    with objective.span({"a": good}, batch_norm="recalibrate") as loss_at:
         with pytest.raises(UsageError, match="add up to 1"):
             loss_at((0.5,))
         with pytest.raises(UsageError, match="expected 1 coefficients, found 2"):

@@ -200,7 +200,9 @@ def test_a_run_is_recorded_with_tied_weights_and_statistics(files, tmp_path):
     subject = Objective(model, problem().loss, [problem().train])
     frame = trajectory_frame(model, recorder.trajectory)
     assert len(frame.directions[0]) == 5  # the tied weight once, the frozen ones not
-    found = surface(subject, frame, trails={"run": recorder.trajectory}, steps=2)
+    found = surface(
+        subject, frame, trails={"run": recorder.trajectory}, steps=2, batch_norm="frozen"
+    )
     model.load_state_dict(result.weights)
     assert found.losses[found.y.index(0)][found.x.index(0)] == subject.value()
     if files:

@@ -55,6 +55,11 @@ def sharpness(
     towards = unflatten(result.displacement, found.train.trainable())
     with looking.progress_bar("way to the worst point") as progress:
         way = landscape.slice_along(
-            found.train, towards, steps=20, also=found.also, progress=progress
+            found.train,
+            towards,
+            steps=20,
+            batch_norm="frozen",
+            also=found.also,
+            progress=progress,
         )
     looking.write(way, out, "way", way_file, title=title)

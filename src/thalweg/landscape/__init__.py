@@ -13,8 +13,9 @@ from thalweg.landscape.grid import Grid, Mark, Trail
 from thalweg.landscape.layers import LayerBarrier, LayerBarriers, layer_barriers, layers_of
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.neighbourhood import Slice, Surface, slice_along, surface
-from thalweg.landscape.objective import POLICIES, Objective, Policy
+from thalweg.landscape.objective import Objective
 from thalweg.landscape.pattern import Pattern, find_pattern
+from thalweg.landscape.policy import POLICIES, Policy
 from thalweg.landscape.results import load
 from thalweg.landscape.trajectory import (
     InFolder,

@@ -25,7 +25,8 @@ from thalweg.landscape.geometry import (
 from thalweg.landscape.grid import Grid, fill
 from thalweg.landscape.measure import Series, check_also, counting, measured
 from thalweg.landscape.mix import Weights
-from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
+from thalweg.landscape.objective import Objective, Progress
+from thalweg.landscape.policy import Policy, settled_between
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def lines(
     points: Mapping[str, Weights],
     *,
     steps: int = 24,
-    batch_norm: Policy = "recalibrate",
+    batch_norm: Policy | None = None,
     frozen_at: str | None = None,
     also: Mapping[str, Objective] | None = None,
     progress: Progress | None = None,
@@ -114,7 +115,8 @@ def lines(
         objective: the loss.
         points: at least two solutions by name, weights of the objective's model.
         steps: steps from one end to the other, so ``steps + 1`` points a line.
-        batch_norm: the policy for batch-norm statistics (see `Objective.span`).
+        batch_norm: the policy for batch-norm statistics (see `Objective.span`); a model with batch
+            norm needs one.
         frozen_at: the solution whose statistics the policy ``frozen`` keeps.
         also: objectives of the same model by name that are evaluated at the same weights and
             statistics: the test loss, a metric on either.
@@ -124,7 +126,7 @@ def lines(
         DegenerateError: two solutions coincide.
         UsageError: fewer than two solutions or one step, or as `Objective.span`.
     """
-    check_policy(batch_norm, frozen_at, points)
+    batch_norm = settled_between(objective.module, batch_norm, frozen_at, points)
     others = check_also(objective, also)
     if len(points) < 2 or steps < 1:
         raise UsageError(
@@ -171,7 +173,7 @@ def plane(
     *,
     size: int = 25,
     margin: float = 0.2,
-    batch_norm: Policy = "recalibrate",
+    batch_norm: Policy | None = None,
     frozen_at: str | None = None,
     also: Mapping[str, Objective] | None = None,
     curves: Mapping[str, Curve] | None = None,
@@ -193,8 +195,8 @@ def plane(
         points: three solutions by name, weights of the objective's model.
         size: grid points a side, about; a few are added where solutions need a row of their own.
         margin: what is added on each side, as a share of the box's width and height.
-        batch_norm: the policy for batch-norm statistics (see `Objective.span`); the published
-            procedure is ``recalibrate``.
+        batch_norm: the policy for batch-norm statistics (see `Objective.span`); a model with
+            batch norm needs one, and the published procedure is ``recalibrate``.
         frozen_at: the solution whose statistics the policy ``frozen`` keeps.
         curves: curves by name (see `connect`), drawn as they lie on the plane with their distance
             from it; one with a single bend lies on the plane of its three points.
@@ -207,7 +209,7 @@ def plane(
         DegenerateError: the solutions span no plane; it names those that differ, for `lines`.
         UsageError: not three solutions, a grid or margin that is none, or as `Objective.span`.
     """
-    check_policy(batch_norm, frozen_at, points)
+    batch_norm = settled_between(objective.module, batch_norm, frozen_at, points)
     others = check_also(objective, also)
     if len(points) != 3 or size < 2 or not margin >= 0:
         raise UsageError(

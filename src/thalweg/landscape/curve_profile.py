@@ -16,7 +16,8 @@ from thalweg.landscape.along import Along
 from thalweg.landscape.curve import Curve
 from thalweg.landscape.geometry import distance, vectors_of
 from thalweg.landscape.measure import Series, check_also, counting, measured
-from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
+from thalweg.landscape.objective import Objective, Progress
+from thalweg.landscape.policy import Policy, settled_between
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def profile(
     curve: Curve,
     *,
     points: int = 61,
-    batch_norm: Policy = "recalibrate",
+    batch_norm: Policy | None = None,
     also: Mapping[str, Objective] | None = None,
     progress: Progress | None = None,
 ) -> CurveProfile:
@@ -70,7 +71,8 @@ def profile(
         objective: the loss, on training or on test batches.
         curve: what `connect` returned.
         points: how many, both ends included.
-        batch_norm: "recalibrate" or "interpolate"; see `Objective.span`.
+        batch_norm: "recalibrate" or "interpolate" (see `Objective.span`); a model with batch
+            norm needs one of them.
         also: objectives of the same model by name that are evaluated at the same weights and
             statistics: the test loss, a metric on either.
         progress: told how many of how many points are evaluated.
@@ -81,7 +83,7 @@ def profile(
     if points < 2:
         raise UsageError(f"a profile needs two points, found {points}")
     named = {f"point {j}": weights for j, weights in enumerate(curve.points)}
-    check_policy(batch_norm, None, named)
+    batch_norm = settled_between(objective.module, batch_norm, None, named)
     others = check_also(objective, also)
     vectors = vectors_of(objective.model, named)
     positions = tuple(k / (points - 1) for k in range(points))

@@ -56,9 +56,7 @@ def random_directions(
         raise UsageError(f'unknown normalisation "{normalisation}".{hint}')
     if count < 1:
         raise UsageError(f"a surface needs one direction at least, found {count}")
-    params = objective.trainable()
-    if not all(bool(p.isfinite().all()) for p in params):
-        raise UsageError("the weights are not all finite, so directions have no scale")
+    params = objective.sound()
     drawn = [_drawn(p, count, seed, place) for place, p in enumerate(params)]
     scaled: list[Tensor]
     if normalisation == "none":

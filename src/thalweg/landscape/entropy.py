@@ -59,7 +59,7 @@ def local_entropy(
             f"local_entropy needs a positive, finite gamma and two pairs, found {gamma} and {pairs}"
         )
     random = generator(seed, "local entropy")
-    direction = [torch.zeros_like(p) for p in objective.trainable()]
+    direction = [torch.zeros_like(p) for p in objective.sound()]
     losses = []
     with objective.around([direction]) as loss_at:
         here = loss_at((0.0,))

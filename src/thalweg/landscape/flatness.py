@@ -198,7 +198,7 @@ class _Walk:
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
-        self._params = objective.trainable()
+        self._params = objective.sound()
         self.start = torch.cat([p.detach().reshape(-1) for p in self._params])
 
     @contextmanager

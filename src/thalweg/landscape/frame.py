@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from thalweg.landscape.directions import (
     check_direction,
     random_directions,
 )
-from thalweg.landscape.geometry import inner_product, parameter_names, vectors_of
+from thalweg.landscape.geometry import inner_product, parameter_names
 from thalweg.landscape.grid import Mark
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective
@@ -182,19 +182,6 @@ def trainable_names(model: nn.Module) -> tuple[tuple[str, ...], ...]:
     moved = dict(module.named_parameters())
     names = parameter_names(module)
     return tuple(tuple(names[name]) for name, p in moved.items() if p.requires_grad)
-
-
-def check_points(model: nn.Module, points: Mapping[str, Weights]) -> None:
-    """Raise UsageError unless all points are finite weights of this very architecture."""
-    shapes = {name: p.shape for name, p in getattr(model, "_orig_mod", model).named_parameters()}
-    vectors = vectors_of(model, points)
-    for name, vector in zip(points, vectors, strict=True):
-        for (parameter, shape), x in zip(shapes.items(), vector, strict=True):
-            if x.shape != shape:
-                raise UsageError(
-                    f'the weights of "{name}" have "{parameter}" of shape {tuple(x.shape)}, the '
-                    f"model has {tuple(shape)}; pass weights of this very architecture"
-                )
 
 
 def _at_model(objective: Objective, kind: Kind, directions: tuple[Direction, Direction]) -> Frame:

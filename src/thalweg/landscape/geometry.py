@@ -40,8 +40,14 @@ def axis(marks: Sequence[float], size: int, margin: float) -> tuple[float, ...]:
 
 
 def vectors_of(model: nn.Module, points: Mapping[str, Weights]) -> list[Vector]:
-    """Return each point's parameters (weights that the optimiser moves; no buffers)."""
+    """Return each point's parameters (weights that the optimiser moves; no buffers).
+
+    Raises:
+        UsageError: weights that are not the model's, or not finite.
+    """
     aliases = list(parameter_names(model).values())
+    module: nn.Module = getattr(model, "_orig_mod", model)
+    shapes = {name: p.shape for name, p in module.named_parameters()}
     vectors = []
     for point, weights in points.items():
         names = [[name for name in group if name in weights] for group in aliases]
@@ -51,6 +57,12 @@ def vectors_of(model: nn.Module, points: Mapping[str, Weights]) -> list[Vector]:
                 f'the weights of "{point}" lack "{lacking[0]}"; pass the whole state_dict'
             )
         vector = [weights[group[0]].detach() for group in names]
+        for (name, shape), x in zip(shapes.items(), vector, strict=True):
+            if x.shape != shape:
+                raise UsageError(
+                    f'the weights of "{point}" have "{name}" of shape {tuple(x.shape)}, the model '
+                    f"has {tuple(shape)}; pass weights of this very architecture"
+                )
         if not all(bool(tensor.isfinite().all()) for tensor in vector):
             raise UsageError(f'the weights of "{point}" are not all finite; leave it out')
         vectors.append(vector)

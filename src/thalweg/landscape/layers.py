@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
-from thalweg.landscape.geometry import parameter_names
+from thalweg.landscape.geometry import parameter_names, vectors_of
 from thalweg.landscape.measure import Series, check_also, counting, measured
 from thalweg.landscape.mix import Weights
-from thalweg.landscape.objective import Objective, Policy, Progress, check_policy
+from thalweg.landscape.objective import Objective, Progress
+from thalweg.landscape.policy import Policy, settled_between
 from thalweg.landscape.results import Saved
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def layer_barriers(
     steps: int = 2,
     controls: bool = False,
     seed: int = 0,
-    batch_norm: Policy = "recalibrate",
+    batch_norm: Policy | None = None,
     also: Mapping[str, Objective] | None = None,
     progress: Progress | None = None,
 ) -> LayerBarriers:
@@ -154,8 +155,9 @@ def layer_barriers(
         steps: from a = 0 to 1; the authors take 2.
         controls: whether to try random displacements of the same length too.
         seed: of the random order and displacements.
-        batch_norm: "recalibrate" or "interpolate"; see `Objective.span`. Statistics are those of
-            no layer: recalibrated for each mix, or mixed by share.
+        batch_norm: "recalibrate" or "interpolate" (see `Objective.span`); a model with batch
+            norm needs one of them. Statistics are those of no layer: recalibrated for each mix,
+            or mixed by share.
         also: objectives of the same model by name that are evaluated at the same weights and
             statistics: the test loss, a metric on either.
         progress: told how many of how many losses are evaluated.
@@ -170,7 +172,8 @@ def layer_barriers(
             f"layers are mixed between two solutions in two steps at least, found {len(points)} "
             f"and {steps}"
         )
-    check_policy(batch_norm, None, points)
+    batch_norm = settled_between(objective.module, batch_norm, None, points)
+    vectors_of(objective.model, points)  # which are finite and of this architecture
     others = check_also(objective, also)
     layers = _grouped(layers_of(objective.model), groups)
     sets = _sets(list(layers), order, seed)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.core.errors import UsageError
 from thalweg.landscape.along import Along
 from thalweg.landscape.directions import Normalisation, check_direction, random_directions
 from thalweg.landscape.frame import Frame, Kind, check_span, given_frame, random_frame
@@ -19,10 +19,8 @@ from thalweg.landscape.grid import Grid, fill
 from thalweg.landscape.measure import Series, check_also, counting, measured
 from thalweg.landscape.mix import Weights
 from thalweg.landscape.objective import Objective, Progress
+from thalweg.landscape.policy import AROUND, Around, settled
 from thalweg.landscape.trajectory import Trajectory, project_trajectory
-
-Statistics = Literal["frozen", "recalibrate"]
-STATISTICS: tuple[Statistics, ...] = ("frozen", "recalibrate")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Slice(Along):
     losses: Series
     norm: float
     normalisation: Normalisation | Literal["given"]
-    batch_norm: Statistics
+    batch_norm: Around
     also: Mapping[str, Series] = field(default_factory=dict)
 
     def _rise(self, values: Sequence[float]) -> float:
@@ -100,7 +98,7 @@ def slice_along(
     extent: float = 1.0,
     steps: int = 50,
     seed: int = 0,
-    batch_norm: Statistics = "frozen",
+    batch_norm: Around | None = None,
     also: Mapping[str, Objective] | None = None,
     progress: Progress | None = None,
 ) -> Slice:
@@ -114,14 +112,15 @@ def slice_along(
         steps: from one end to the other, made even so that the weights themselves are on it.
         seed: of a random direction.
         batch_norm: "frozen" keeps the model's statistics, "recalibrate" recomputes them at every
-            point.
+            point; a model with batch norm needs one of them.
         also: objectives of the same model by name, evaluated at the same points.
         progress: told how many of how many points are evaluated.
 
     Raises:
         UsageError: an impossible argument, or as `random_directions`.
     """
-    _check(extent, steps, batch_norm)
+    _check(extent, steps)
+    batch_norm = settled(objective.module, batch_norm, "frozen", AROUND)
     if direction is None:
         (chosen,) = random_directions(objective, 1, normalisation, seed=seed)
     else:
@@ -146,7 +145,7 @@ def surface(
     margin: float = 0.2,
     steps: int = 50,
     seed: int = 0,
-    batch_norm: Statistics = "frozen",
+    batch_norm: Around | None = None,
     also: Mapping[str, Objective] | None = None,
     marks: Mapping[str, Weights] | None = None,
     trails: Mapping[str, Trajectory] | None = None,
@@ -172,7 +171,7 @@ def surface(
         steps: from one side to the other, made even so that the origin is on the grid.
         seed: of random directions.
         batch_norm: "frozen" keeps the origin's statistics, "recalibrate" recomputes them at every
-            point on the objective's calibration batches.
+            point on the objective's calibration batches; a model with batch norm needs one of them.
         also: objectives of the same model by name that are evaluated at the same points: the test
             loss, an error whose mean over samples is wanted.
         marks: weights by name, projected on the plane with their distance from it.
@@ -187,7 +186,8 @@ def surface(
         UsageError: an impossible argument, directions that are parallel, weights that are not the
             model's, another result in ``keep``, or as `random_directions`.
     """
-    _check(1.0 if extent is None else extent, steps, batch_norm)
+    _check(1.0 if extent is None else extent, steps)
+    batch_norm = settled(objective.module, batch_norm, "frozen", AROUND)
     others, marks, trails = check_also(objective, also), marks or {}, trails or {}
     if frame is None:
         chosen = random_frame(objective, normalisation, seed=seed)
@@ -233,15 +233,12 @@ def _axis(
     return axis((0.0, min(reached), max(reached)), steps + 1, margin)
 
 
-def _check(extent: float, steps: int, batch_norm: str) -> None:
+def _check(extent: float, steps: int) -> None:
     if not (extent > 0 and math.isfinite(extent)) or steps < 2:
         raise UsageError(
             "a surface needs a positive, finite extent and at least two steps; found "
             f"{extent} and {steps}"
         )
-    if batch_norm not in STATISTICS:
-        hint = did_you_mean(batch_norm, STATISTICS)
-        raise UsageError(f'unknown batch-norm policy "{batch_norm}" around one point.{hint}')
 
 
 def _positions(extent: float, steps: int) -> tuple[float, ...]:

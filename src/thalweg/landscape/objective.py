@@ -3,21 +3,19 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thalweg.core.batch_norm import recalibrate_batch_norm
-from thalweg.core.errors import UsageError, did_you_mean
+from thalweg.core.errors import UsageError
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape.arrangement import Outputs, arranged
 from thalweg.landscape.loss import check_loss, check_repeated, outputs_of, own_loss, samples_of
 from thalweg.landscape.mix import Mix, Weights
-
-Policy = Literal["frozen", "interpolate", "recalibrate"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
+from thalweg.landscape.policy import Policy, settled_between
 
 Progress = Callable[[int, int], None]
 """Told how many of how many points are evaluated."""
@@ -100,6 +98,20 @@ class Objective:
             raise UsageError("no parameter of the model requires a gradient: nothing is trainable")
         return params
 
+    def sound(self) -> list[Tensor]:
+        """Return what `trainable` does.
+
+        Raises:
+            UsageError: there is none, or a weight is not finite.
+        """
+        for name, p in self.module.named_parameters():
+            if not bool(p.isfinite().all()):
+                raise UsageError(
+                    f'the weights are not all finite ("{name}" holds NaN or infinity), so nothing '
+                    "is measured around them; take weights from before the run diverged"
+                )
+        return self.trainable()
+
     def loss_of(self, batch: Any) -> Tensor:
         """Return a batch's mean loss with its graph; call it inside `differentiable`."""
         value = self.loss(self.module, batch)
@@ -140,7 +152,7 @@ class Objective:
         self,
         points: Mapping[str, Weights],
         *,
-        batch_norm: Policy = "recalibrate",
+        batch_norm: Policy | None = None,
         frozen_at: str | None = None,
     ) -> Iterator[Callable[[Sequence[float]], float]]:
         r"""Give the loss on the affine hull of points as a function of their coefficients.
@@ -155,13 +167,14 @@ class Objective:
 
         Args:
             points: weights by the points' names; all of this model.
-            batch_norm: the policy.
+            batch_norm: the policy; may be left out for models without batch norm.
             frozen_at: the point whose statistics ``frozen`` keeps.
 
         Raises:
-            UsageError: weights that are not the model's, an unknown policy or point.
+            UsageError: weights that are not the model's, no policy for a model with batch norm,
+                an unknown policy or point.
         """
-        check_policy(batch_norm, frozen_at, points)
+        batch_norm = settled_between(self.module, batch_norm, frozen_at, points)
         if batch_norm == "interpolate":
             mix = Mix(self.module, points)
         else:
@@ -281,17 +294,3 @@ class Objective:
                     tensor.copy_(copy)
                 for module, mode in modes.items():
                     module.training = mode
-
-
-def check_policy(batch_norm: str, frozen_at: str | None, points: Iterable[str]) -> None:
-    """Raise UsageError unless the policy is known and names a point exactly when it needs one."""
-    points = list(points)
-    if batch_norm not in POLICIES:
-        raise UsageError(
-            f'unknown batch-norm policy "{batch_norm}".{did_you_mean(batch_norm, POLICIES)} '
-            f"Known: {', '.join(POLICIES)}."
-        )
-    if (batch_norm == "frozen") != (frozen_at is not None):
-        raise UsageError('frozen_at names a point for the policy "frozen", and for no other')
-    if frozen_at is not None and frozen_at not in points:
-        raise UsageError(f'frozen_at is "{frozen_at}", which is none of: {", ".join(points)}')

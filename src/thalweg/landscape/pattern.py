@@ -192,7 +192,7 @@ def _inside(values: dict[str, Tensor]) -> dict[str, Tensor]:
 def _like(p: Tensor, random: torch.Generator) -> Tensor:
     """Return a normal tensor as long as another, of length 1 for zeros."""
     drawn = torch.randn(p.shape, generator=random, dtype=torch.float64)
-    length = float(torch.linalg.vector_norm(p)) or 1.0
+    length = float(torch.linalg.vector_norm(p.detach())) or 1.0
     return (drawn * (length / drawn.norm())).to(p.device, p.dtype).requires_grad_()
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from thalweg.core.errors import UsageError
 from thalweg.core.files import make_folder, write_atomically
-from thalweg.landscape.frame import Frame, check_points, trainable_names
-from thalweg.landscape.geometry import DegenerateError
+from thalweg.landscape.frame import Frame, trainable_names
+from thalweg.landscape.geometry import DegenerateError, vectors_of
 from thalweg.landscape.grid import Trail
 from thalweg.landscape.mix import Weights
 
@@ -176,7 +176,7 @@ def trajectory_frame(model: nn.Module, trajectory: Trajectory) -> Frame:
             f"a plane needs three recorded points at least, the trajectory has {len(steps)}", ()
         )
     for step in (steps[0], steps[-1]):
-        check_points(model, {f"step {step}": trajectory.weights(step)})
+        vectors_of(model, {f"step {step}": trajectory.weights(step)})
     last = trajectory.weights(steps[-1])
     names = trainable_names(model)
     gram = torch.zeros(len(steps), len(steps), dtype=torch.float64)

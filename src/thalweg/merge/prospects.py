@@ -139,7 +139,9 @@ def prospect(
 
 def _barrier(objective: Objective, one: Weights, other: Weights, steps: int) -> float:
     try:
-        (line,) = lines(objective, {"one": one, "other": other}, steps=steps)
+        (line,) = lines(
+            objective, {"one": one, "other": other}, steps=steps, batch_norm="recalibrate"
+        )
     except DegenerateError:  # the same point
         return 0.0
     return line.rise()

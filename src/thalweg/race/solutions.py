@@ -18,7 +18,7 @@ from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape import Objective, Weights
-from thalweg.landscape.frame import check_points
+from thalweg.landscape.geometry import vectors_of
 from thalweg.merge.files.checkpoint import load_weights
 from thalweg.race.store import Store
 from thalweg.workload import Workload
@@ -79,7 +79,7 @@ def open_solutions(
     place = torch.device(device)
     with GlobalStream(derive_seed(seed, "landscape", "model"), place):
         model = new_model(workload).to(place)
-    check_points(model, points)
+    vectors_of(model, points)  # which refuses other architectures
     try:
         model.load_state_dict(next(iter(points.values())))
     except RuntimeError as error:

@@ -159,8 +159,15 @@ def _compute(
     told = _Told(progress, len(points))
     surface = None
     if len(points) == 3:
-        surface = plane(objective, points, size=size, margin=MARGIN, progress=told.plane)
-    between = lines(objective, points, steps=STEPS, progress=told.lines)
+        surface = plane(
+            objective,
+            points,
+            size=size,
+            margin=MARGIN,
+            batch_norm=BATCH_NORM,
+            progress=told.plane,
+        )
+    between = lines(objective, points, steps=STEPS, batch_norm=BATCH_NORM, progress=told.lines)
     return Terrain(
         runs=runs,
         plane=surface,

@@ -14,6 +14,8 @@ from thalweg.engine.one_vector import vector
 from thalweg.engine.second_order import Linearised, hessian_product
 from thalweg.landscape.curvature.lanczos import signs
 from thalweg.landscape.curvature.samples import sample_gradients
+from thalweg.landscape.curvature.saved import SavedBytes
+from thalweg.landscape.curvature.twice import check_twice, twice_differentiable
 from thalweg.landscape.objective import Objective
 
 Likelihood = Literal["categorical", "gaussian"]
@@ -50,7 +52,7 @@ class Curvature:
 
     def __init__(self, objective: Objective, memory: int = MEMORY) -> None:
         self.objective = objective
-        self.params = objective.trainable()
+        self.params = objective.sound()
         size = sum(p.numel() for p in self.params)
         self.shape = (size, size)
         self.products = 0
@@ -83,9 +85,10 @@ class Curvature:
         found: list[Tensor] = []
         total = sum(self.objective.sizes)
         for i, size in enumerate(self.objective.sizes):
-            product = self._product(i)
-            for j, column in enumerate(columns):
-                part = product(column).to(moved.dtype)
+            with twice_differentiable():
+                product = self._product(i)
+                parts = [product(column).to(moved.dtype) for column in columns]
+            for j, part in enumerate(parts):
                 if i == 0:
                     found.append(part * (size / total) if size < total else part)
                 else:
@@ -106,7 +109,7 @@ class Curvature:
         rest = signs(self, random) / math.sqrt(self.shape[0])
         lean = torch.zeros_like(rest)
         for index, size in enumerate(self.objective.sizes):
-            with self.objective.differentiable():
+            with self.objective.differentiable(), twice_differentiable():
                 try:
                     outputs, slope = self._slope(index)
                 except UsageError:  # a loss that does not look at outputs
@@ -138,7 +141,7 @@ class Curvature:
         """Return the product of one batch's matrix, kept if there is room."""
         if index in self._kept:
             return self._kept[index]
-        saved = _Saved()
+        saved = SavedBytes()
         with self.objective.differentiable(), saved:
             product = self._of_batch(index)
         if saved.bytes <= self._memory:
@@ -183,6 +186,7 @@ class Hessian(Curvature):
             loss, outputs = self.objective.loss_and_outputs(batch)
         except UsageError:  # it does not look at outputs, and need not
             loss = outputs = self.objective.loss_of(batch)
+        check_twice(loss)
         slope, *gradients = torch.autograd.grad(
             loss, [outputs, *self.params], create_graph=True, materialize_grads=True
         )
@@ -204,6 +208,7 @@ class GaussNewton(Curvature):
 
     def _of_batch(self, index: int) -> Product:
         loss, outputs = self.objective.loss_and_outputs(self.objective.batches[index])
+        check_twice(loss)
         return Linearised(_Evaluated(self.params, loss, outputs)).product  # type: ignore[arg-type]
 
 
@@ -234,6 +239,7 @@ class Fisher(Curvature):
         _, outputs = self.objective.loss_and_outputs(self.objective.batches[index])
         samples = self.objective.sizes[index]
         loss = likelihood_loss(outputs, self._likelihood) / samples
+        check_twice(loss)
         return Linearised(_Evaluated(self.params, loss, outputs)).product  # type: ignore[arg-type]
 
 
@@ -285,26 +291,3 @@ class _Evaluated:
 
     def outputs(self) -> tuple[Tensor, Tensor]:
         return self.loss, self.values
-
-
-class _Saved:
-    """Counts the bytes that autograd saves, each storage once."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda x: x)
-
-    @property
-    def bytes(self) -> int:
-        return sum(self._seen.values())
-
-    def _count(self, x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        self._seen[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    def __enter__(self) -> None:
-        self._hooks.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._hooks.__exit__(*error)

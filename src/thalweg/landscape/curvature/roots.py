@@ -73,6 +73,7 @@ def roots(objective: Objective, index: int, likelihood: Likelihood | None = None
     Raises:
         UsageError: outputs whose first dimension does not count the batch's samples.
     """
+    objective.sound()
     size = objective.sizes[index]
     loss, outputs = objective.loss_and_outputs(objective.batches[index])
     if outputs.ndim == 0 or len(outputs) != size:

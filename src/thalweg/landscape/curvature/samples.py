@@ -117,6 +117,7 @@ def chunks(
         return x
 
     tree_map(checked, batch)
+    objective.sound()
     wrapped = _WithLoss(objective.module, loss or objective.loss)
     trainable = {n: p.detach() for n, p in wrapped.named_parameters() if p.requires_grad}
     for first in range(0, size, CHUNK):
