@@ -142,19 +142,48 @@ def test_thresholds_of_long_vectors_are_exact_after_a_look_at_some_entries(densi
     assert passes == 2
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_thresholds_of_several_vectors_of_pieces_of_all_lengths(seed):
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 250_000, 3)
+    scales = np.repeat(10.0 ** random.uniform(-3, 0, 3), sizes)
+    vectors = torch.from_numpy((random.standard_normal((2, sizes.sum())) * scales)).float()
+    if seed % 3 == 0:
+        vectors = (vectors / 0.01).round() * 0.01
+    densities = random.uniform(0.001, 1, 2)
+    found = Thresholds(densities)
+    turn = 0
+    while turn < found.passes:
+        for part in vectors.split(sizes.tolist(), 1):
+            for piece in part.split(1 << 17, 1):
+                found.add(turn, list(piece))
+        found.end(turn)
+        turn += 1
+    assert found.least == [nth_largest(*pair) for pair in zip(vectors, densities, strict=True)]
+
+
+def test_the_look_weighs_long_and_short_pieces_alike():
+    x = torch.randn(140_000, generator=torch.Generator().manual_seed(0))
+    x[1 << 17 :] *= 100
+    found, passes = thresholds(x, 1 << 17, 0.2)
+    assert found == [nth_largest(x, 0.2)]
+    assert passes == 2
+
+
 def test_a_look_that_misleads_is_found_out():
-    # Each seventh entry, and these alone are looked at first, is small.
-    x = torch.randn(1 << 17, generator=torch.Generator().manual_seed(0))
+    # In one of two vectors each seventh entry, and these alone are looked at first, is small.
+    x, y = torch.randn(2, 1 << 17, generator=torch.Generator().manual_seed(0))
     x[::7] *= 1e-3
-    found, passes = thresholds(x, 1 << 16, 0.05)
+    found, passes = thresholds(x, 1 << 17, 0.05)
     assert found == [nth_largest(x, 0.05)]
     assert passes == 4
-    models = [{"w": x}, {"w": x.flip(0)}]
     base = {"w": torch.zeros_like(x)}
     told = []
-    merged = merge("ties(density=0.05)", models, base, progress=lambda *at: told.append(at))
-    least = nth_largest(x, 0.05)
-    assert torch.equal(merged["w"] != 0, (x.abs() >= least) | (x.flip(0).abs() >= least))
+    merged = merge(
+        "ties(density=0.05)", [{"w": x}, {"w": y}], base, progress=lambda *at: told.append(at)
+    )
+    kept = [tau.abs() >= nth_largest(tau, 0.05) for tau in (x, y)]
+    assert torch.equal(merged["w"] != 0, kept[0] | kept[1])
     assert told[-1] == (6 * len(x), 6 * len(x))
 
 

@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 _BITS = 16
-_EVERY = 7  # entries that the first look takes one of; of short pieces it takes all
-_SHORT = 1 << 16
+_EVERY = (
+    7  # entries that the first look takes one of, for all of them; of short pieces it takes all
+)
+_SHORT = 1 << 17
 _WAITING = 1 << 20  # entries of a vector that wait to be counted together
 _MARGIN = 2  # values of 16 bits on each side of the one that the first look found
 
@@ -48,7 +50,7 @@ class Thresholds:
         for counters, vector in zip(self._vectors, vectors, strict=True):
             bits = _magnitudes(vector)
             if turn % 2 == 0:
-                counters.look(bits[:: self._every] if len(bits) >= _SHORT else bits)
+                counters.look(bits, self._every if len(bits) >= _SHORT else 1)
             else:
                 counters.count(bits)
 
@@ -62,6 +64,8 @@ class Thresholds:
         if None in found:
             self.passes = 4
             self._every = 1
+            for counters in self._vectors:
+                counters.start(1 << _BITS)
         else:
             self.least = [one for one in found if one is not None]
 
@@ -73,10 +77,10 @@ class _Counters:
         self._density = density
         self._low = 0
         self._above = 0
-        self._start(1 << _BITS)
+        self.start(1 << _BITS)
 
-    def look(self, bits: np.ndarray) -> None:
-        self._take(bits >> _BITS)
+    def look(self, bits: np.ndarray, every: int) -> None:
+        self._take(bits[::every] >> _BITS, every)
 
     def narrow(self, margin: int) -> None:
         self._flush()
@@ -84,7 +88,7 @@ class _Counters:
         low = max(place - margin, 0)
         self._low = low << _BITS
         self._above = 0
-        self._start((place + margin + 1 - low) << _BITS)
+        self.start((place + margin + 1 - low) << _BITS)
 
     def count(self, bits: np.ndarray) -> None:
         size = len(self._counts)
@@ -100,28 +104,27 @@ class _Counters:
             return float("inf")
         wanted -= self._above
         if not 0 < wanted <= int(self._counts.sum()):
-            self._start(1 << _BITS)
             return None
         bits = np.array(self._low + _place(self._counts, wanted), dtype=np.uint32)
         return float(bits.view(np.float32))
 
-    def _start(self, size: int) -> None:
+    def start(self, size: int) -> None:
         self._counts = np.zeros(size, dtype=np.int64)
-        self._waiting: list[np.ndarray] = []
+        self._waiting: dict[int, list[np.ndarray]] = {}
         self._held = 0
 
-    def _take(self, values: np.ndarray) -> None:
+    def _take(self, values: np.ndarray, weight: int = 1) -> None:
         """Keep values until there are enough of them to go through all counters."""
-        self._waiting.append(values)
+        self._waiting.setdefault(weight, []).append(values)
         self._held += len(values)
         if self._held >= _WAITING:
             self._flush()
 
     def _flush(self) -> None:
-        if self._held:
-            values = np.concatenate(self._waiting)
-            self._counts += np.bincount(values, minlength=len(self._counts))
-        self._waiting, self._held = [], 0
+        for weight, values in self._waiting.items():
+            found = np.bincount(np.concatenate(values), minlength=len(self._counts))
+            self._counts += weight * found
+        self._waiting, self._held = {}, 0
 
 
 def _magnitudes(vector: Tensor) -> np.ndarray:
