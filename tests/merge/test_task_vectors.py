@@ -147,10 +147,10 @@ def test_thresholds_of_several_vectors_of_pieces_of_all_lengths(seed):
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 250_000, 3)
     scales = np.repeat(10.0 ** random.uniform(-3, 0, 3), sizes)
-    vectors = torch.from_numpy((random.standard_normal((2, sizes.sum())) * scales)).float()
+    vectors = torch.from_numpy(random.standard_normal((2, sizes.sum())) * scales).float()
     if seed % 3 == 0:
         vectors = (vectors / 0.01).round() * 0.01
-    densities = random.uniform(0.001, 1, 2)
+    densities = random.uniform(0.001, 1, 2).tolist()
     found = Thresholds(densities)
     turn = 0
     while turn < found.passes:

@@ -255,8 +255,11 @@ def _disk(out: Path) -> Any:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = "the disk is full" if full else error.strerror or error
+        reason = error.strerror or error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full"
+        elif error.errno == errno.EFBIG:
+            reason = "the system's limit on the size of a file was reached"
         raise UsageError(f"cannot write {out}: {reason}; nothing was left there") from error
 
 
