@@ -218,7 +218,7 @@ def test_a_limit_on_the_size_of_files_is_like_a_full_disk(tmp_path):
     def child():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        with pytest.raises(UsageError, match="limit on the size of a file.*nothing was left"):
+        with pytest.raises(UsageError, match=r"limit on the size of a file.*nothing was left"):
             merge_files("model-soups", [tmp_path / "a.safetensors"], out=tmp_path / "out")
 
     assert forked(child) == 0
