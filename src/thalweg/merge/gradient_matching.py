@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core.checks import check_number
+from thalweg.core.errors import UsageError
 from thalweg.core.shares import check_weights
 from thalweg.merge.method import Merge, Piece
 
@@ -53,8 +54,6 @@ class GradientMatching(Merge):
         """Raise UsageError unless there is a scale for every model and the base."""
         super().check(count)
         if self.scales is not None and len(self.scales) != count + 1:
-            from thalweg.core.errors import UsageError
-
             raise UsageError(
                 f"gradient-matching-merge: scales are one a model and the base's last, "
                 f"{count + 1} in all; found {len(self.scales)}"

@@ -27,7 +27,8 @@ class ModelStock(Merge):
 
     The angle rule: the paper does not say how more than two models give one angle; here (as in
     mergekit) :math:`\cos\theta` is the mean of the cosines of all pairs. It is clipped to
-    [0, 1]: task vectors that oppose each other give the base. One model gives itself.
+    [0, 1]: task vectors that oppose each other give the base. One model gives itself; one that has
+    not moved counts as parallel to all.
     """
 
     needs_base: ClassVar[bool] = True

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core.errors import UsageError
-from thalweg.merge.files.checkpoint import ADAPTER, _file, _json, open_checkpoint
+from thalweg.merge.files.checkpoint import ADAPTER, _json, load_weights, open_checkpoint
 from thalweg.merge.source import Entry, Source
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -100,15 +100,7 @@ def open_adapter(path: Path, base: str | Path | None) -> Adapted:
     file = next((path / name for name in _FILES if (path / name).exists()), None)
     if file is None:
         raise UsageError(f"{path} has no {' or '.join(_FILES)}")
-    held = _file(file)
-    tensors = {}
-    for name, entry in held.entries.items():
-        if hasattr(held, "read_into"):
-            buffer = torch.empty(entry.size * entry.dtype.itemsize, dtype=torch.uint8)
-            flat = held.read_into(name, 0, entry.size, buffer)  # type: ignore[union-attr]
-        else:
-            flat = held.read(name, 0, entry.size)  # type: ignore[union-attr]
-        tensors[name.removeprefix(_PREFIX)] = flat.reshape(entry.shape)
+    tensors = {name.removeprefix(_PREFIX): x for name, x in load_weights(file).items()}
     return Adapted(path, model, *_sorted(tensors, config, model, path))
 
 
