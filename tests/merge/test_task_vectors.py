@@ -106,16 +106,21 @@ def test_ties_is_the_papers_loop(seed, count, size, density):
     assert values(found) == pytest.approx(ties_loop(taus, density, 2.0, weights))
 
 
-def thresholds(x, parts, *densities):
-    """Return the thresholds of a vector that is read in parts, and the passes that it took."""
+def run_thresholds(pieces, densities):
+    """Return the thresholds of vectors that are read in pieces, and the passes that it took."""
     found = Thresholds(densities)
     turn = 0
     while turn < found.passes:
-        for part in x.split(parts):
-            found.add(turn, [part] * len(densities))
+        for piece in pieces:
+            size = len(piece[0])
+            found.add(turn, [x[: found.part(turn, size)] for x in piece], size)
         found.end(turn)
         turn += 1
     return found.least, turn
+
+
+def thresholds(x, parts, *densities):
+    return run_thresholds([[part] * len(densities) for part in x.split(parts)], densities)
 
 
 def nth_largest(x, density):
@@ -151,15 +156,11 @@ def test_thresholds_of_several_vectors_of_pieces_of_all_lengths(seed):
     if seed % 3 == 0:
         vectors = (vectors / 0.01).round() * 0.01
     densities = random.uniform(0.001, 1, 2).tolist()
-    found = Thresholds(densities)
-    turn = 0
-    while turn < found.passes:
-        for part in vectors.split(sizes.tolist(), 1):
-            for piece in part.split(1 << 17, 1):
-                found.add(turn, list(piece))
-        found.end(turn)
-        turn += 1
-    assert found.least == [nth_largest(*pair) for pair in zip(vectors, densities, strict=True)]
+    tensors = vectors.split(sizes.tolist(), 1)
+    found, _ = run_thresholds(
+        [list(piece) for part in tensors for piece in part.split(1 << 17, 1)], densities
+    )
+    assert found == [nth_largest(*pair) for pair in zip(vectors, densities, strict=True)]
 
 
 def test_the_look_weighs_long_and_short_pieces_alike():
@@ -171,9 +172,9 @@ def test_the_look_weighs_long_and_short_pieces_alike():
 
 
 def test_a_look_that_misleads_is_found_out():
-    # In one of two vectors each seventh entry, and these alone are looked at first, is small.
+    # In one of two vectors the first entries, and these alone are looked at first, are small.
     x, y = torch.randn(2, 1 << 17, generator=torch.Generator().manual_seed(0))
-    x[::7] *= 1e-3
+    x[: 1 + len(x) // 7] *= 1e-3
     found, passes = thresholds(x, 1 << 17, 0.05)
     assert found == [nth_largest(x, 0.05)]
     assert passes == 4

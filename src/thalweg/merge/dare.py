@@ -13,7 +13,7 @@ from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.merge.method import Around, Measure, Merge, Piece, each_model, spread
 
-BLOCK = 1 << 16
+BLOCK = 1 << 18
 """Entries whose masks are drawn together, so that masks do not depend on how pieces are cut."""
 
 _LEVELS = 1 << 16
@@ -108,7 +108,8 @@ class DARE(Around):
             size = min(BLOCK, piece.start + count - start)
             words = np.random.SFC64(seed).random_raw(-(-size // 4))
             draws.append(words.astype("<u8", copy=False).view("<i2")[:size])
-        return torch.from_numpy(np.concatenate(draws).astype(np.int16, copy=False))
+        found = draws[0] if len(draws) == 1 else np.concatenate(draws)
+        return torch.from_numpy(found.astype(np.int16, copy=False))
 
 
 @dataclass
@@ -119,6 +120,9 @@ class _Thinned(Measure):
     @property
     def passes(self) -> int:  # type: ignore[override]
         return self.inner.passes
+
+    def part(self, turn: int, size: int) -> int:
+        return self.inner.part(turn, size)
 
     def add(self, turn: int, piece: Piece) -> None:
         self.inner.add(turn, self.dare.thinned(piece))

@@ -15,8 +15,9 @@ from thalweg.merge.method import Measure, Merge, Piece, mean
 from thalweg.merge.plan import Job, Plan
 from thalweg.merge.source import Source, resolve
 
-CHUNK = 2 * BLOCK
-"""Entries of a piece: few enough for the cache, many enough that calls cost nothing."""
+CHUNK = BLOCK
+"""Entries of a piece: few enough for the cache, many enough that calls cost nothing, and that the
+threads which hash and write what is done seldom wait for Python."""
 
 Progress = Callable[[int, int], None]
 """Told how many of how many entries are done, measuring passes included."""
@@ -92,7 +93,7 @@ class _Run:
         turn, size = 0, sum(job.size for job in jobs)
         while turn < (passes := measure.passes):
             for job in jobs:
-                for piece in kept or self.pieces(job, only_statistics):
+                for piece in kept or self.pieces(job, only_statistics, measure, turn):
                     measure.add(turn, piece)
                 self._tell(job.size)
             measure.end(turn)
@@ -121,11 +122,22 @@ class _Run:
     def _ranges(self, job: Job) -> list[tuple[int, int]]:
         return _cut(job.size, CHUNK if self._method.reads == "element" else job.size)
 
-    def pieces(self, job: Job, only_statistics: bool = False) -> Iterator[Piece]:
+    def pieces(
+        self,
+        job: Job,
+        only_statistics: bool = False,
+        measure: Measure | None = None,
+        turn: int = 0,
+    ) -> Iterator[Piece]:
+        """Give all pieces of a tensor, or those parts of them that a measure reads."""
         plan = self._plan
         whole = self._method.reads == "tensor"
         check = job.name not in self._checked
-        for start, stop in self._ranges(job):
+        complete = not only_statistics
+        for start, end in self._ranges(job):
+            size = end - start
+            stop = start + (size if measure is None else measure.part(turn, size))
+            complete &= stop == end
             models: list[Tensor] = []
             base = None
             if not only_statistics:
@@ -142,9 +154,16 @@ class _Run:
                 if plan.base_statistics is not None:
                     base_statistics = self._statistic(plan.base_statistics, job, start, stop)
             yield Piece(
-                job.name, job.shape, start, tuple(models), base, tuple(statistics), base_statistics
+                job.name,
+                job.shape,
+                start,
+                tuple(models),
+                base,
+                tuple(statistics),
+                base_statistics,
+                size,
             )
-        if not only_statistics:
+        if complete:
             self._checked.add(job.name)
 
     def _read(self, source: Source, job: Job, start: int, stop: int, check: bool = True) -> Tensor:

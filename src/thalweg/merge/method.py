@@ -38,6 +38,8 @@ class Piece:
         base: those of the base model.
         statistics: what was measured about this tensor in each model, if the merge needs it.
         base_statistics: the same of the base model.
+        stands_for: how many entries these are the first of, in a pass that reads a part of each
+            piece (`Measure.part`).
     """
 
     name: str
@@ -47,6 +49,7 @@ class Piece:
     base: Tensor | None = None
     statistics: tuple[Tensor, ...] = ()
     base_statistics: Tensor | None = None
+    stands_for: int = 0
 
     @property
     def deltas(self) -> list[Tensor]:
@@ -63,6 +66,11 @@ class Measure(ABC):
     """
 
     passes: int = 1
+
+    def part(self, turn: int, size: int) -> int:
+        """Return how many entries of a piece of so many a pass reads, from the first one on."""
+        del turn
+        return size
 
     @abstractmethod
     def add(self, turn: int, piece: Piece) -> None:

@@ -1,5 +1,6 @@
 """The n-th largest magnitude of vectors that are read in pieces, exactly."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 _BITS = 16
-_EVERY = (
-    7  # entries that the first look takes one of, for all of them; of short pieces it takes all
-)
+_EVERY = 20  # the first look takes one in so many entries; of short pieces it takes all
 _SHORT = 1 << 17
 _WAITING = 1 << 20  # entries of a vector that wait to be counted together
-_MARGIN = 2  # values of 16 bits on each side of the one that the first look found
+_ERRORS = 4  # standard errors of the first look that are allowed for
+_MOST = 16  # values of 16 bits on each side of the one that it found
 
 
 class Thresholds:
@@ -23,7 +23,9 @@ class Thresholds:
     first pass counts the upper 16 bits of some entries, which tells nearly where the n-th largest
     is; the second one counts how many entries are above that neighbourhood, and all 32 bits within
     it. If the first look was misleading, which the second pass shows, both are done again with all
-    entries. Memory is some 400,000 counters a vector.
+    entries. Memory is some 200,000 counters a vector, up to two million of short ones.
+
+    Passes are those of a `thalweg.merge.method.Measure`, of which it is a part.
 
     Args:
         densities: of each vector the share, in (0, 1].
@@ -36,21 +38,23 @@ class Thresholds:
     def __init__(self, densities: Sequence[float]) -> None:
         self.passes = 2
         self.least = [float("inf")] * len(densities)
-        self._size = 0
         self._every = _EVERY
         self._vectors = [_Counters(density) for density in densities]
 
-    def add(self, turn: int, vectors: list[Tensor]) -> None:
-        """Count a piece of every vector, in pass ``turn``.
+    def part(self, turn: int, size: int) -> int:
+        """Return how many entries of a piece of so many a pass reads."""
+        looks = turn % 2 == 0 and size >= _SHORT
+        return -(-size // self._every) if looks else size
+
+    def add(self, turn: int, vectors: list[Tensor], stands_for: int) -> None:
+        """Count a piece of every vector, or its first entries, which stand for so many.
 
         float64 is counted by its nearest float32.
         """
-        if turn == 0:
-            self._size += vectors[0].numel()
         for counters, vector in zip(self._vectors, vectors, strict=True):
             bits = _magnitudes(vector)
             if turn % 2 == 0:
-                counters.look(bits, self._every if len(bits) >= _SHORT else 1)
+                counters.look(bits, round(stands_for / len(bits)))
             else:
                 counters.count(bits)
 
@@ -58,14 +62,14 @@ class Thresholds:
         """Take the neighbourhoods, or the magnitudes, from what was counted."""
         if turn % 2 == 0:
             for counters in self._vectors:
-                counters.narrow(0 if self._every == 1 else _MARGIN)
+                counters.narrow(self._every)
             return
-        found = [counters.least(self._size) for counters in self._vectors]
+        found = [counters.least() for counters in self._vectors]
         if None in found:
             self.passes = 4
             self._every = 1
             for counters in self._vectors:
-                counters.start(1 << _BITS)
+                counters.start(0, 1 << _BITS)
         else:
             self.least = [one for one in found if one is not None]
 
@@ -75,31 +79,40 @@ class _Counters:
 
     def __init__(self, density: float) -> None:
         self._density = density
-        self._low = 0
-        self._above = 0
-        self.start(1 << _BITS)
+        self.start(0, 1 << _BITS)
 
-    def look(self, bits: np.ndarray, every: int) -> None:
-        self._take(bits[::every] >> _BITS, every)
+    def start(self, low: int, size: int) -> None:
+        self._low, self._above, self._size = low, 0, 0
+        self._counts = np.zeros(size, dtype=np.int64)
+        self._waiting: dict[int, list[np.ndarray]] = {}
+        self._held = 0
 
-    def narrow(self, margin: int) -> None:
-        self._flush()
-        place = _place(self._counts, round(self._density * int(self._counts.sum())) or 1)
-        low = max(place - margin, 0)
-        self._low = low << _BITS
-        self._above = 0
-        self.start((place + margin + 1 - low) << _BITS)
+    def look(self, bits: np.ndarray, weight: int) -> None:
+        self._take(bits >> _BITS, weight)
 
     def count(self, bits: np.ndarray) -> None:
         size = len(self._counts)
         offset = bits - np.uint32(self._low)  # of smaller ones it wraps around, to a large number
         self._take(offset[offset < np.uint32(size)])
         self._above += int(np.count_nonzero(bits >= np.uint32(self._low + size)))
+        self._size += len(bits)
 
-    def least(self, entries: int) -> float | None:
+    def narrow(self, every: int) -> None:
+        """Go on with where the threshold may be, from counts of one in so many entries."""
+        self._flush()
+        size = int(self._counts.sum())
+        wanted = round(self._density * size) or 1
+        low = high = place = _place(self._counts, wanted)
+        if every > 1:
+            error = _ERRORS * math.sqrt(every * wanted * (size - wanted) / size)
+            low = max(_place(self._counts, min(wanted + error, size)) - 1, place - _MOST, 0)
+            high = min(_place(self._counts, max(wanted - error, 1)) + 1, place + _MOST)
+        self.start(low << _BITS, (high + 1 - low) << _BITS)
+
+    def least(self) -> float | None:
         """Return the magnitude, or None if it is not in the neighbourhood."""
         self._flush()
-        wanted = round(self._density * entries)
+        wanted = round(self._density * self._size)
         if wanted == 0:
             return float("inf")
         wanted -= self._above
@@ -107,11 +120,6 @@ class _Counters:
             return None
         bits = np.array(self._low + _place(self._counts, wanted), dtype=np.uint32)
         return float(bits.view(np.float32))
-
-    def start(self, size: int) -> None:
-        self._counts = np.zeros(size, dtype=np.int64)
-        self._waiting: dict[int, list[np.ndarray]] = {}
-        self._held = 0
 
     def _take(self, values: np.ndarray, weight: int = 1) -> None:
         """Keep values until there are enough of them to go through all counters."""
@@ -131,7 +139,7 @@ def _magnitudes(vector: Tensor) -> np.ndarray:
     return vector.detach().abs().float().flatten().cpu().numpy().view(np.uint32)
 
 
-def _place(counts: np.ndarray, wanted: int) -> int:
+def _place(counts: np.ndarray, wanted: float) -> int:
     """Return the value of the entry that is the ``wanted``-th from the largest down."""
     above = counts[::-1].cumsum()
     return len(counts) - 1 - int(np.searchsorted(above, wanted))

@@ -95,9 +95,12 @@ class _Election(Measure):
     def _counting(self) -> int:
         return self._thresholds.passes if self._thresholds else 0
 
+    def part(self, turn: int, size: int) -> int:
+        return self._thresholds.part(turn, size) if self._thresholds else size
+
     def add(self, turn: int, piece: Piece) -> None:
         if self._thresholds is not None and turn < self._counting:
-            self._thresholds.add(turn, piece.deltas)
+            self._thresholds.add(turn, piece.deltas, piece.stands_for)
         else:
             self._balance += int(self.signs(self.trimmed(piece)).sum())
 
@@ -117,7 +120,8 @@ class _Election(Measure):
         return deltas
 
     def signs(self, trimmed: list[Tensor]) -> Tensor:
-        total = trimmed[0] * self.weights[0]
-        for tau, weight in zip(trimmed[1:], self.weights[1:], strict=True):
+        first, *others = self.weights
+        total = trimmed[0].clone() if first == 1 else trimmed[0] * first
+        for tau, weight in zip(trimmed[1:], others, strict=True):
             total.add_(tau, alpha=weight)
         return total.sign_()
