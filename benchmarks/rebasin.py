@@ -5,16 +5,17 @@ Printed are the barriers of training and test loss on the straight line between 
 
     max_t [L((1 - t) A + t B) - (1 - t) L(A) - t L(B)],
 
-for B as it was trained and for B permuted, by weight matching and by activation matching, with how
-long that took. Networks with batch norm have their statistics mixed, like weights; recomputed on
-the training data; or are repaired (REPAIR)::
+for B as it was trained and for B permuted, by weight matching, by activation matching or by
+straight-through matching, with how long that took. Networks with batch norm have their statistics
+mixed, like weights; recomputed on the training data; or are repaired (REPAIR)::
 
     python benchmarks/rebasin.py [--net mlp cnn resnet] [--recipe "adam(lr=1e-3)"]
+        [--by weights activations straight-through]
 
 "mlp" is 784-256-256-256-10 with ReLU. "cnn" is the workload's own network with batch norm, with
 channels times ``--width``. "resnet" has a stem and two residual blocks with batch norm, of 16 and
-32 channels times ``--width``. Permutations found by either matching are checked: outputs of B and
-of B permuted are compared in float64.
+32 channels times ``--width``. All permutations are checked: outputs of B and of B permuted are
+compared in float64.
 """
 
 import argparse
@@ -129,7 +130,7 @@ def study(name, arguments):
     print(f"  {'barrier':44}{'train':>8}{'test':>8}")
     first, second = ends
     others = {"as trained": second}
-    for by in ("weights", "activations"):
+    for by in arguments.by:
         begin = time.perf_counter()
         structure, found = align(objective, first, second, by)
         seconds = time.perf_counter() - begin
@@ -161,6 +162,8 @@ def study(name, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--net", nargs="+", choices=("mlp", "cnn", "resnet"), default=["mlp"])
+    ways = ("weights", "activations", "straight-through")
+    parser.add_argument("--by", nargs="+", choices=ways, default=ways[:2])
     parser.add_argument("--recipe", default="adam(lr=1e-3)")
     parser.add_argument("--steps", type=int, default=1000, help="of each network")
     parser.add_argument("--seeds", type=int, nargs=2, default=[0, 1])

@@ -9,6 +9,7 @@ import pages
 
 project = "Thalweg"
 author = "The Thalweg developers"
+project_copyright = author
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 html_theme = "furo"
 html_title = "Thalweg"
