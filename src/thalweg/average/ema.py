@@ -26,9 +26,9 @@ class EMA(Average):
     Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017, arXiv:1703.01780.
 
     It keeps the model's memory once, and reads and writes it at every point. In bfloat16, which
-    halves the memory, a point costs several times as much, since its rounding is computed: where
-    that is too much of a step, take every tenth (``every=10``) with ten times as large a
-    ``1 - decay``.
+    halves the memory, a point is rounded stochastically; a kernel does that in one pass, and torch
+    in many where there is no C compiler or the model is on a GPU. Where that is too much of a
+    step, take every tenth (``every=10``) with ten times as large a ``1 - decay``.
 
     For several decays at once see `thalweg.train.FollowAverages`, and `PowerEMA` for any decay
     after the run.

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from thalweg.average.bfloat16 import blend_rounded
 from thalweg.core.errors import UsageError
 from thalweg.engine.distributed import is_distributed, like, local
-from thalweg.engine.storage import rounded
 
 Point = dict[str, Tensor]
 
@@ -111,20 +111,23 @@ def blend(kept: Sequence[Tensor], points: Sequence[Tensor], weight: float, salt:
     """
     averages: list[Tensor] = []
     targets: list[Tensor] = []
-    for i, (average, point) in enumerate(zip(kept, points, strict=True)):
+    coarse: list[Tensor] = []
+    coarse_targets: list[Tensor] = []
+    for average, point in zip(kept, points, strict=True):
         average, point = local(average), local(point)
         if weight == 1 or not (average.is_floating_point() or average.is_complex()):
             average.copy_(point)
         elif average.dtype == torch.bfloat16:
-            point = point.to(average.device, torch.float32)
-            mean = average.to(torch.float32).lerp_(point, weight)
-            average.copy_(rounded(mean, salt, i))
+            coarse.append(average)
+            coarse_targets.append(point.to(average.device))
         else:
             averages.append(average)
             fits = point.dtype == average.dtype and point.device == average.device
             targets.append(point if fits else point.to(average.device, average.dtype))
     if averages:
         torch._foreach_lerp_(averages, targets, weight)
+    if coarse:
+        blend_rounded(coarse, coarse_targets, weight, salt)
 
 
 @torch.no_grad()
