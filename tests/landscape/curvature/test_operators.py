@@ -239,3 +239,18 @@ def test_a_loss_may_leave_parameters_out() -> None:
     dense = Hessian(objective).dense()
     assert dense[:3, :3].abs().sum() > 0
     assert dense[3:].abs().sum() == 0
+
+
+def test_gradients_of_samples_by_single_numbers() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(2.0))
+            self.none = nn.Parameter(torch.empty(0, 2))
+            self.shift = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * x + self.shift
+
+    objective = Objective(Scaled(), lambda m, b: m(b).mean(), [torch.arange(3.0)[:, None]])
+    assert sample_gradients(objective).tolist() == [[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]

@@ -152,7 +152,7 @@ def _vectorised(wrapped: _WithLoss, params: dict[str, Tensor], batch: Any) -> Te
 
     dims = tree_map(lambda x: 0 if isinstance(x, Tensor) else None, batch)
     found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, dims))(params, batch)
-    flat = torch.cat([g.flatten(1) for g in found.values()], 1)
+    flat = torch.cat([g.reshape(len(g), g[0].numel()) for g in found.values()], 1)
     return flat if flat.dtype == torch.float64 else flat.float()
 
 
