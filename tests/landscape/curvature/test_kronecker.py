@@ -131,6 +131,16 @@ def test_shared_and_frozen_parameters() -> None:
     assert found.left_out == ("0.weight", "0.bias", "2.bias")
 
 
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_computed_weights_are_left_out(norm: Any) -> None:
+    model = nn.Sequential(norm(nn.Linear(3, 3)), nn.Linear(3, 3)).double()
+    x = torch.ones(2, 3).double()
+    before = copy.deepcopy(model.state_dict())
+    found = kronecker_factored(Objective(model, squares, [(x, x)]))
+    assert [block.layer for block in found.blocks] == ["1"]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
 def test_a_layer_that_is_called_twice_counts_both_calls() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import is_parametrized
 
 from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
@@ -122,7 +123,8 @@ def kronecker_factored(
     within B here; Eschenhagen et al., 2023, arXiv 2311.00636 ("expand") for other positions.
 
     Covered are `Linear`, `Conv1d` and `Conv2d` layers of one group with trainable weights that no
-    other module shares. A layer that is called several times counts each call as positions.
+    other module shares and no parametrisation computes. A layer that is called several times
+    counts each call as positions.
 
     Args:
         objective: the loss, in which samples do not depend on each other.
@@ -212,8 +214,11 @@ def _layers(model: nn.Module) -> dict[str, Layer]:
     for name, module in model.named_modules():
         if not isinstance(module, Layer) or getattr(module, "groups", 1) > 1:
             continue
-        own = all(owners[id(p)] == 1 for p in module.parameters(recurse=False))
-        if own and module.weight.requires_grad:
+        params = dict(module.named_parameters(recurse=False))
+        own = all(owners[id(p)] == 1 for p in params.values())
+        # Weights computed from others cannot be factored, and reading them may change buffers.
+        plain = "weight" in params and not is_parametrized(module)
+        if own and plain and params["weight"].requires_grad:
             found[name] = module
     return found
 
