@@ -96,6 +96,13 @@ def test_operations_without_a_second_derivative_are_named(matrix, layer, message
     assert unchanged(goal.module, before)
 
 
+def test_weight_norm_has_a_wrong_second_derivative():
+    goal = objective(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    trace(GaussNewton(goal), 4)
+    with pytest.raises(UsageError, match="weight norm has a wrong second derivative"):
+        trace(Hessian(goal), 4)
+
+
 def test_weights_that_are_not_finite_are_refused_by_name():
     goal = objective(nn.Linear(4, 5), nn.Tanh())
     with torch.no_grad():

@@ -15,7 +15,11 @@ from thalweg.engine.second_order import Linearised, hessian_product
 from thalweg.landscape.curvature.lanczos import signs
 from thalweg.landscape.curvature.samples import sample_gradients
 from thalweg.landscape.curvature.saved import SavedBytes
-from thalweg.landscape.curvature.twice import check_twice, twice_differentiable
+from thalweg.landscape.curvature.twice import (
+    check_twice,
+    check_weight_norm,
+    twice_differentiable,
+)
 from thalweg.landscape.objective import Objective
 
 Likelihood = Literal["categorical", "gaussian"]
@@ -187,6 +191,7 @@ class Hessian(Curvature):
         except UsageError:  # it does not look at outputs, and need not
             loss = outputs = self.objective.loss_of(batch)
         check_twice(loss)
+        check_weight_norm(loss)
         slope, *gradients = torch.autograd.grad(
             loss, [outputs, *self.params], create_graph=True, materialize_grads=True
         )

@@ -31,13 +31,7 @@ def check_twice(loss: Tensor) -> None:
 
     Torch takes its second one for zero where ``once_differentiable`` cut the graph.
     """
-    pending: list[Any] = [loss.grad_fn]
-    seen = set()
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in _nodes(loss):
         function = getattr(node, "_forward_cls", None)
         backward = getattr(getattr(function, "backward", None), "__code__", None)
         if backward is not None and backward.co_filename == _ONCE:
@@ -47,6 +41,31 @@ def check_twice(loss: Tensor) -> None:
                 "backward pass in operations that can be differentiated, and leave that "
                 "decorator out"
             )
+
+
+def check_weight_norm(loss: Tensor) -> None:
+    """Raise UsageError if torch's weight norm is in a loss's graph.
+
+    Its backward pass takes the norm for a constant when that is differentiated.
+    """
+    if any("WeightNormInterface" in node.name() for node in _nodes(loss)):
+        raise UsageError(
+            "torch's weight norm has a wrong second derivative; parametrise the layer in plain "
+            "operations (v * (g / v.norm(dim=1, keepdim=True))) or take the norm out "
+            "(torch.nn.utils.parametrize.remove_parametrizations) for what needs a Hessian"
+        )
+
+
+def _nodes(loss: Tensor) -> Iterator[Any]:
+    """Give each node of a loss's graph once."""
+    pending: list[Any] = [loss.grad_fn]
+    seen = set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
         pending += [following for following, _ in node.next_functions]
 
 
