@@ -156,7 +156,7 @@ def find_pattern(
                         one = functional_call(_Loss(module, loss), _inside(values), (batch,))
                         if not bool(one.isfinite()):
                             raise UsageError(
-                                f"the loss of a cell is {float(one)} at step {step}; take a "
+                                f"the loss of a cell is {one.item()} at step {step}; take a "
                                 "smaller lr or scale"
                             )
                         part = one if low else -weight * one.clamp(max=ceiling)
@@ -171,7 +171,7 @@ def find_pattern(
     with torch.no_grad():
         up = _upward(right, other)
     found = (tuple(x.detach() for x in part) for part in (origin, right, up))
-    return Pattern(rows, *found, scale=float(size))
+    return Pattern(rows, *found, scale=size.item())
 
 
 class _Loss(nn.Module):
