@@ -117,3 +117,16 @@ def test_weights_that_are_not_finite_are_refused_by_name():
         with pytest.raises(UsageError, match=r'not all finite \("0.weight" holds NaN'):
             measure()
     assert unchanged(goal.module, before)
+
+
+def test_entries_that_lie_in_the_same_memory_are_refused():
+    tied, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight.data = tied.weight.data
+    with pytest.raises(UsageError, match=r'"0.weight" and "1.weight" are two .* same memory'):
+        objective(tied, other)
+    expanded = nn.BatchNorm1d(4)
+    expanded.running_var = torch.ones(1).expand(4)
+    model = nn.Sequential(nn.Linear(4, 4), expanded)
+    with pytest.raises(UsageError, match=r'"1.running_var" lie in the same memory'):
+        landscape.connect(model, None, ({}, {}), lambda step: None, steps=1)
+    assert model.training

@@ -14,6 +14,7 @@ from thalweg.core.errors import UsageError, did_you_mean
 from thalweg.core.seeds import generator
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape.geometry import check_distinct, parameter_names, vectors_of
+from thalweg.landscape.memory import check_memory
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.objective import Progress
 from thalweg.landscape.results import Saved
@@ -109,6 +110,7 @@ def connect(
             f"of at least 0; found {bends}, {steps}, {lr}, {momentum} and {weight_decay}"
         )
     module: nn.Module = getattr(model, "_orig_mod", model)
+    check_memory(module)
     both = {"first end": ends[0], "second end": ends[1]}
     check_distinct(list(both), vectors_of(module, both), "curve")
     kept = {name: x.detach().clone() for name, x in _stored(module).items()}

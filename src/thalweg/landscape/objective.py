@@ -14,6 +14,7 @@ from thalweg.core.errors import UsageError
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape.arrangement import Outputs, arranged
 from thalweg.landscape.loss import check_loss, check_repeated, outputs_of, own_loss, samples_of
+from thalweg.landscape.memory import check_memory
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.policy import Policy, settled_between
 
@@ -47,8 +48,8 @@ class Objective:
         sizes: the number of samples of each batch.
 
     Raises:
-        UsageError: no batches, a loss of more than one number, or one that differs when evaluated
-            twice at the same weights.
+        UsageError: no batches, a loss of more than one number, one that differs when evaluated
+            twice at the same weights, or parameters that lie in the same memory.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Objective:
         self.sizes = [samples_of(batch) for batch in self.batches]
         # Names and tensors are those of the original module, compiled or not.
         self.module: nn.Module = getattr(model, "_orig_mod", model)
+        check_memory(self.module)
         self._pieces = list(zip(self.batches, self.sizes, strict=True))
         with self._untouched():
             self._settle()
