@@ -148,3 +148,16 @@ def test_impossible_arguments_are_refused(words: dict[str, float]) -> None:
         sharpness(quadratic(), **words)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="positive, finite epsilon"):
         epsilon_sharpness(quadratic(), 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_measured_in_single(dtype: torch.dtype) -> None:
+    model = nn.Linear(2, 1, bias=False).to(dtype)
+    model.weight.data = torch.tensor([[0.5, -1.0]], dtype=dtype)
+    batches = [torch.eye(2, dtype=dtype)[:1], torch.eye(2, dtype=dtype)]
+    objective = Objective(model, lambda m, x: m(x).float().square().sum(), batches)
+    x = torch.tensor([0.5, -1.0])
+    g = 2 * x * torch.tensor([1.0, 2 / 3])
+    for found in (sharpness(objective, 0.1), epsilon_sharpness(objective)):
+        assert found.displacement.dtype == torch.float32
+    torch.testing.assert_close(sharpness(objective, 0.1).displacement, 0.1 * g / g.norm())

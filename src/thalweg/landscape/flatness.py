@@ -14,6 +14,7 @@ from torch import Tensor
 
 from thalweg.core.errors import UsageError
 from thalweg.engine.closure import unflatten
+from thalweg.engine.one_vector import vector
 from thalweg.landscape.objective import Objective, Progress
 from thalweg.landscape.results import Saved
 from thalweg.landscape.slope import slope_here
@@ -199,7 +200,7 @@ class _Walk:
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
         self._params = objective.sound()
-        self.start = torch.cat([p.detach().reshape(-1) for p in self._params])
+        self.start = vector([p.detach() for p in self._params])
 
     @contextmanager
     def open(self) -> "Iterator[_Walk]":
