@@ -115,6 +115,27 @@ def test_the_model_stays_as_it_was() -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_a_model_that_makes_and_replaces_buffers() -> None:
+    class Counting(Ring):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("cache", None, persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls = self.calls + 1
+            self.cache = torch.ones(1)
+            return super().forward(x)
+
+    model = Counting().eval()
+    calls = model.calls
+    with torch.no_grad():
+        connect(model, loss, ENDS, lambda step: BATCH, steps=2)
+        Objective(model, loss, [BATCH]).value()
+    assert model.calls is calls
+    assert float(calls) == 0
+    assert not model.training
+
+
 def test_the_same_seed_gives_the_same_curve() -> None:
     one, same, other = (trained("chain", 2, steps=20, seed=s).points[1]["w"] for s in (1, 1, 2))
     assert torch.equal(one, same)

@@ -111,6 +111,24 @@ def test_the_model_is_bitwise_as_it_was():
     assert model[1].momentum == 0.2
 
 
+def test_buffers_that_forward_replaces_are_put_back():
+    class Counting(Vector):
+        def __init__(self):
+            super().__init__([1.0, 2.0])
+            self.register_buffer("calls", torch.tensor(0))
+
+        def forward(self, x):
+            self.calls = self.calls + 1
+            return x @ self.w
+
+    model = Counting()
+    calls = model.calls
+    objective = Objective(model, lambda model, x: model(x).mean(), [draw(3, 2)])
+    objective.value()
+    assert model.calls is calls
+    assert int(calls) == 0
+
+
 def test_a_graph_that_the_caller_holds_stays_usable():
     model, x, y = Vector(draw(3)), draw(6, 3), draw(6)
     loss = fit_error(model, (x, y)) ** 2

@@ -17,6 +17,7 @@ from thalweg.landscape.geometry import check_distinct, parameter_names, vectors_
 from thalweg.landscape.memory import check_memory
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.objective import Progress
+from thalweg.landscape.restored import restored
 from thalweg.landscape.results import Saved
 
 Kind = Literal["bezier", "chain"]
@@ -113,20 +114,12 @@ def connect(
     check_memory(module)
     both = {"first end": ends[0], "second end": ends[1]}
     check_distinct(list(both), vectors_of(module, both), "curve")
-    kept = {name: x.detach().clone() for name, x in _stored(module).items()}
-    modes = {one: one.training for one in module.modules()}
     device = next(module.parameters()).device
-    try:
-        with GlobalStream(seed, device):
-            module.train()
-            bent = _Bent(module, both, bends, kind)
-            bent.train(loss, batch_at, steps, lr, momentum, weight_decay, seed, progress)
+    with restored(module), GlobalStream(seed, device), torch.enable_grad():
+        module.train()
+        bent = _Bent(module, both, bends, kind)
+        bent.train(loss, batch_at, steps, lr, momentum, weight_decay, seed, progress)
         return Curve(kind, bent.points(ends))
-    finally:
-        for name, x in _stored(module).items():
-            x.data.copy_(kept[name])
-        for one, mode in modes.items():
-            one.training = mode
 
 
 class _Bent:
@@ -205,7 +198,3 @@ def _schedule(progress: float) -> float:
     if progress <= 0.5:
         return 1.0
     return max(0.01, 1 - 0.99 * (progress - 0.5) / 0.4)
-
-
-def _stored(module: nn.Module) -> dict[str, Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

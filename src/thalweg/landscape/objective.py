@@ -17,6 +17,7 @@ from thalweg.landscape.loss import check_loss, check_repeated, outputs_of, own_l
 from thalweg.landscape.memory import check_memory
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.policy import Policy, settled_between
+from thalweg.landscape.restored import restored
 
 Progress = Callable[[int, int], None]
 """Told how many of how many points are evaluated."""
@@ -281,18 +282,8 @@ class Objective:
     @contextmanager
     def _untouched(self) -> Iterator[None]:
         """Run in evaluation mode without gradients; put everything back, also after an error."""
-        modes = {module: module.training for module in self.module.modules()}
-        # `.data` keeps the version counters, so a graph that the caller still holds stays usable.
-        tensors = [t.data for t in [*self.module.parameters(), *self.module.buffers()]]
-        copies = [tensor.clone() for tensor in tensors]
-        device = tensors[0].device if tensors else "cpu"
-        with GlobalStream(0, device), torch.no_grad():
-            try:
-                for module in modes:
-                    module.training = False
-                yield
-            finally:
-                for tensor, copy in zip(tensors, copies, strict=True):
-                    tensor.copy_(copy)
-                for module, mode in modes.items():
-                    module.training = mode
+        device = next((t.device for t in self.module.parameters()), torch.device("cpu"))
+        with GlobalStream(0, device), torch.no_grad(), restored(self.module):
+            for module in self.module.modules():
+                module.training = False
+            yield
