@@ -129,6 +129,14 @@ def test_buffers_that_forward_replaces_are_put_back():
     assert int(calls) == 0
 
 
+def test_reading_batches_moves_no_random_generator():
+    loader = torch.utils.data.DataLoader(draw(10, 3), batch_size=4, shuffle=True)
+    first = torch.get_rng_state()
+    one, other = (Objective(Vector(draw(3)), lambda m, x: (x @ m.w).mean(), loader) for _ in "ab")
+    assert torch.equal(torch.get_rng_state(), first)
+    assert all(torch.equal(a, b) for a, b in zip(one.batches, other.batches, strict=True))
+
+
 def test_a_graph_that_the_caller_holds_stays_usable():
     model, x, y = Vector(draw(3)), draw(6, 3), draw(6)
     loss = fit_error(model, (x, y)) ** 2

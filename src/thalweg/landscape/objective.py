@@ -65,8 +65,9 @@ class Objective:
         self.model = model
         self.loss = loss or own_loss
         self._combine = combine
-        self.batches = list(batches)
-        self.calibration = self.batches if calibration is None else list(calibration)
+        with GlobalStream(0):  # a loader shuffles and augments with it
+            self.batches = list(batches)
+            self.calibration = self.batches if calibration is None else list(calibration)
         if not self.batches or not self.calibration:
             raise UsageError("an objective needs at least one batch; none was given")
         self.sizes = [samples_of(batch) for batch in self.batches]
