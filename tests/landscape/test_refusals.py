@@ -130,3 +130,28 @@ def test_entries_that_lie_in_the_same_memory_are_refused():
     with pytest.raises(UsageError, match=r'"1.running_var" lie in the same memory'):
         landscape.connect(model, None, ({}, {}), lambda step: None, steps=1)
     assert model.training
+
+
+def test_a_loss_without_a_derivative_is_told():
+    model = nn.Linear(4, 3)
+    goal = landscape.Objective(model, lambda m, b: loss(m, b).detach(), [(X, Y)])
+    assert goal.value() > 0
+    for measure in (
+        lambda: Hessian(goal).dense(),
+        lambda: GaussNewton(goal).dense(),
+        lambda: landscape.sharpness(goal, rho=0.1),
+    ):
+        with pytest.raises(UsageError, match="no derivative by the weights"):
+            measure()
+
+
+def test_complex_parameters_have_no_derivatives_here():
+    model = nn.Linear(4, 3, dtype=torch.complex64)
+    goal = landscape.Objective(model, lambda m, x: m(x + 0j).abs().mean(), [X])
+    for measure in (
+        lambda: Hessian(goal),
+        lambda: landscape.surface(goal, steps=2),
+        lambda: landscape.sharpness(goal, rho=0.1),
+    ):
+        with pytest.raises(UsageError, match='"weight" is complex'):
+            measure()

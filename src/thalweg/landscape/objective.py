@@ -95,12 +95,18 @@ class Objective:
         """Return the parameters that derivatives are taken by, in the model's order.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or one is complex.
         """
-        params: list[Tensor] = [p for p in self.module.parameters() if p.requires_grad]
-        if not params:
+        named = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        if not named:
             raise UsageError("no parameter of the model requires a gradient: nothing is trainable")
-        return params
+        complex_one = next((name for name, p in named.items() if p.is_complex()), None)
+        if complex_one is not None:
+            raise UsageError(
+                f'"{complex_one}" is complex; derivatives and directions are of real parameters '
+                "only, such as torch.view_as_real gives"
+            )
+        return list(named.values())
 
     def sound(self) -> list[Tensor]:
         """Return what `trainable` does.
@@ -120,6 +126,11 @@ class Objective:
         """Return a batch's mean loss with its graph; call it inside `differentiable`."""
         value = self.loss(self.module, batch)
         check_loss(value)
+        if torch.is_grad_enabled() and not value.requires_grad:
+            raise UsageError(
+                "the loss has no derivative by the weights: it was detached, computed under "
+                "no_grad, or is a count such as the accuracy"
+            )
         return value.reshape(())
 
     def loss_and_outputs(self, batch: Any) -> tuple[Tensor, Tensor]:
