@@ -7,7 +7,8 @@ from torch import nn
 
 from thalweg.core.batch_norm import recalibrate_batch_norm
 from thalweg.core.errors import UsageError
-from thalweg.landscape import Objective
+from thalweg.landscape import Objective, connect, find_pattern, sharpness
+from thalweg.landscape.curvature import Hessian, sample_gradients
 
 
 def draw(*shape, seed=0):
@@ -135,6 +136,32 @@ def test_reading_batches_moves_no_random_generator():
     one, other = (Objective(Vector(draw(3)), lambda m, x: (x @ m.w).mean(), loader) for _ in "ab")
     assert torch.equal(torch.get_rng_state(), first)
     assert all(torch.equal(a, b) for a, b in zip(one.batches, other.batches, strict=True))
+
+
+def test_sparse_embeddings_are_as_others():
+    def measured(sparse):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5, 3, sparse=sparse), nn.Tanh(), nn.Linear(3, 1))
+        batch = torch.tensor([[0, 1], [3, 1]])
+        ends = [{n: x + k for n, x in model.state_dict().items()} for k in range(2)]
+
+        def loss(model, batch):
+            return model(batch).square().mean()
+
+        objective = Objective(model, loss, [batch])
+        curve = connect(model, loss, tuple(ends), lambda step: batch, steps=2)
+        pattern = find_pattern(model, loss, [[True]], lambda step: batch, steps=1)
+        assert model[0].sparse == sparse
+        return [
+            Hessian(objective).dense(),
+            sample_gradients(objective),
+            sharpness(objective, 0.1).displacement,
+            curve.points[1]["0.weight"],
+            pattern.origin[0],
+        ]
+
+    for dense, sparse in zip(measured(False), measured(True), strict=True):
+        assert torch.equal(dense, sparse)
 
 
 def test_a_graph_that_the_caller_holds_stays_usable():

@@ -17,7 +17,7 @@ from thalweg.landscape.geometry import check_distinct, parameter_names, vectors_
 from thalweg.landscape.memory import check_memory
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.objective import Progress
-from thalweg.landscape.restored import restored
+from thalweg.landscape.restored import dense_gradients, restored
 from thalweg.landscape.results import Saved
 
 Kind = Literal["bezier", "chain"]
@@ -115,7 +115,12 @@ def connect(
     both = {"first end": ends[0], "second end": ends[1]}
     check_distinct(list(both), vectors_of(module, both), "curve")
     device = next(module.parameters()).device
-    with restored(module), GlobalStream(seed, device), torch.enable_grad():
+    with (
+        restored(module),
+        dense_gradients(module),
+        GlobalStream(seed, device),
+        torch.enable_grad(),
+    ):
         module.train()
         bent = _Bent(module, both, bends, kind)
         bent.train(loss, batch_at, steps, lr, momentum, weight_decay, seed, progress)

@@ -17,7 +17,7 @@ from thalweg.landscape.loss import check_loss, check_repeated, outputs_of, own_l
 from thalweg.landscape.memory import check_memory
 from thalweg.landscape.mix import Mix, Weights
 from thalweg.landscape.policy import Policy, settled_between
-from thalweg.landscape.restored import restored
+from thalweg.landscape.restored import dense_gradients, restored
 
 Progress = Callable[[int, int], None]
 """Told how many of how many points are evaluated."""
@@ -158,8 +158,12 @@ class Objective:
 
         Everything is put back afterwards, also after an error.
         """
-        # Attention's fast kernels have no second derivative.
-        with self._untouched(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with (
+            self._untouched(),
+            torch.enable_grad(),
+            dense_gradients(self.module),
+            sdpa_kernel(SDPBackend.MATH),  # attention's fast kernels have no second derivative
+        ):
             yield
 
     @contextmanager

@@ -15,6 +15,7 @@ from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape.objective import Objective, Progress
+from thalweg.landscape.restored import dense_gradients
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def find_pattern(
     modes = {one: one.training for one in module.modules()}
     buffers = {name: b.detach() for name, b in module.named_buffers()}
     try:
-        with GlobalStream(seed, origin[0].device), torch.enable_grad():
+        with GlobalStream(seed, origin[0].device), torch.enable_grad(), dense_gradients(module):
             module.train()
             for step in range(steps):
                 batch = batch_at(step)

@@ -30,6 +30,19 @@ def restored(module: nn.Module) -> Iterator[None]:
                 tensor.copy_(copy)
 
 
+@contextmanager
+def dense_gradients(module: nn.Module) -> Iterator[None]:
+    """Have sparse embeddings give dense gradients, which vectors are made of."""
+    sparse = [one for one in module.modules() if getattr(one, "sparse", False) is True]
+    try:
+        for one in sparse:
+            one.sparse = False  # type: ignore[assignment]
+        yield
+    finally:
+        for one in sparse:
+            one.sparse = True  # type: ignore[assignment]
+
+
 def _saved(module: nn.Module) -> dict[str, Tensor | None]:
     caches = module._non_persistent_buffers_set
     return {name: x for name, x in module._buffers.items() if name not in caches}
