@@ -170,6 +170,19 @@ def test_what_is_no_weight_is_not_merged_by_the_formula(slug):
         torch.testing.assert_close(found[name].double(), mean, rtol=1e-6, atol=1e-7)
 
 
+def test_whole_numbers_of_any_dtype_stay_whole():
+    one = {"w": torch.ones(2), "many": torch.tensor([1, 0]).bool(), "few": torch.arange(3).char()}
+    other = {"w": torch.ones(2), "many": torch.tensor([1, 0]).byte(), "few": torch.arange(3).byte()}
+    for dtype in (torch.uint16, torch.uint32, torch.uint64, torch.bool):
+        one[str(dtype)] = torch.tensor(0).to(dtype)
+        other[str(dtype)] = torch.tensor(1).to(dtype)
+    found = merge("model-soups", [one, other])
+    assert found["many"].dtype == torch.uint8
+    assert found["many"].tolist() == [1, 0]
+    assert found["few"].dtype == torch.int16
+    assert all(found[name].item() == 1 for name in found if name.startswith("torch"))
+
+
 @pytest.mark.parametrize("slug", MERGES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_refused_and_named(slug, value):

@@ -226,7 +226,7 @@ def _whole(job: Job, plan: Plan) -> Tensor:
     if all(torch.equal(first, x) for x in found[1:]):
         return first
     if job.size == 1:
-        return torch.stack(found).amax(0)
+        return max(found, key=Tensor.item)
     labels = " and ".join(plan.models[i].label for i in job.models[:2])
     raise UsageError(
         f'"{job.name}" is {str(job.dtype).removeprefix("torch.")} and not the same in all models '

@@ -230,7 +230,8 @@ def _job(
 def _wider(one: torch.dtype, other: torch.dtype) -> torch.dtype:
     if one == other:
         return one
-    if one.itemsize == 1 or other.itemsize == 1:  # torch promotes no float of 8 bits
+    floats = one.is_floating_point and other.is_floating_point
+    if floats and 1 in (one.itemsize, other.itemsize):  # torch promotes no float of 8 bits
         return (
             max(one, other, key=lambda d: d.itemsize)
             if one.itemsize != other.itemsize
