@@ -138,6 +138,11 @@ def test_what_is_no_plain_lora_of_this_base_is_refused(base, tmp_path):
         (pair("q_proj", a, b), {"use_dora": True}, "of type DoRA"),
         (pair("q_proj", a, b), {"peft_type": "IA3"}, "of type IA3"),
         (pair("q_proj", a, b), {"lora_alpha": None}, "no lora_alpha"),
+        (pair("q_proj", a, b), {"alpha_pattern": {"(": 1}}, "cannot be read"),
+        (pair("q_proj", a, b), {"alpha_pattern": [1]}, "cannot be read"),
+        (pair("q_proj", a, b), {"alpha_pattern": {"q_proj": "x"}}, "cannot be read"),
+        (pair("q_proj", a[:0], b[:, :0]), {}, "of rank 0"),
+        (pair("q_proj", a[0, 0], b), {}, "of rank 0"),
         (pair("k_proj", a, b), {}, "it is the wrong base"),
         (pair("v_proj", a, b), {}, "it is the wrong base"),
         ({"q_proj.lora_A.weight": a}, {}, "only one of the two"),
@@ -150,6 +155,9 @@ def test_what_is_no_plain_lora_of_this_base_is_refused(base, tmp_path):
     folder = adapter(tmp_path / "alone", pair("q_proj", a, b), base_model_name_or_path="nowhere")
     with pytest.raises(UsageError, match="adapter of nowhere, which is not on this disk"):
         open_checkpoint(folder)
+    odd = adapter(tmp_path / "odd", pair("q_proj", a, b), base_model_name_or_path=3)
+    with pytest.raises(UsageError, match="adapter of 3, which is not on this disk"):
+        open_checkpoint(odd)
     with pytest.raises(UsageError, match="is an adapter itself"):
         open_checkpoint(folder, folder)
     (folder / "adapter_model.safetensors").unlink()

@@ -129,7 +129,8 @@ def test_pickles_of_more_than_tensors_are_refused(refused, tmp_path):
 
 def test_an_index_cannot_point_outside_of_its_folder(refused, tmp_path):
     save_file({"w": torch.ones(2)}, tmp_path / "outside.safetensors")
-    for shard in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "..", "", 3):
+    outside = str(tmp_path / "outside.safetensors")
+    for shard in ("../outside.safetensors", outside, "..", "", 3, ["outside.safetensors"], None):
         folder = tmp_path / "evil"
         folder.mkdir(exist_ok=True)
         index = {"weight_map": {"w": shard}}

@@ -199,6 +199,9 @@ def test_the_configuration_names_the_dtype_of_the_result(tmp_path):
         out = tmp_path / dtype
         merge_files("model-soups", models, out=out)
         assert json.loads((out / "config.json").read_text())["torch_dtype"] == dtype
+    odd = write(tmp_path / "odd", weights(2), config={"torch_dtype": {"text": "bfloat16"}})
+    merge_files("model-soups", [odd], out=tmp_path / "named")
+    assert json.loads((tmp_path / "named/config.json").read_text())["torch_dtype"] == "float32"
 
 
 def test_progress_counts_to_its_end(three, tmp_path):

@@ -158,12 +158,11 @@ def _sharded(path: Path, index: Path) -> Checkpoint:
     table = _json(index).get("weight_map")
     if not isinstance(table, dict) or not table:
         raise UsageError(f"{index} has no weight_map; it is damaged")
-    shards = list(dict.fromkeys(table.values()))
-    for shard in shards:
+    for shard in table.values():
         # Whoever wrote the index must not choose which of our files are read.
         if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".", ".."):
             raise UsageError(f"{index} points outside of its folder: {shard!r}; it is refused")
-    shards.sort()
+    shards = sorted(set(table.values()))
     places = {shard: place for place, shard in enumerate(shards)}
     files = [_file(path / shard) for shard in shards]
     return Checkpoint(path, files, {name: places[shard] for name, shard in table.items()})

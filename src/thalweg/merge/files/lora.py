@@ -89,7 +89,7 @@ def open_adapter(path: Path, base: str | Path | None) -> Adapted:
         raise UsageError(f"{path} is an adapter of type {kind}; only LoRA is merged in")
     if base is None:
         base = config.get("base_model_name_or_path")
-        if not base or not Path(base).exists():
+        if not isinstance(base, str) or not base or not Path(base).exists():
             raise UsageError(
                 f"{path} is an adapter of {base or 'an unnamed base'}, which is not on this disk; "
                 "give the base's path"
@@ -140,7 +140,9 @@ def _delta(
     base: Source,
     path: Path,
 ) -> _Delta:
-    rank = a.shape[0]
+    rank = a.shape[0] if a.ndim else 0
+    if not rank or not b.ndim:
+        raise UsageError(f'{path} changes "{name}" by matrices of rank 0; it is damaged')
     alpha = _alpha(name.removesuffix(".weight"), config)
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     left, right = b.reshape(len(b), -1), a.reshape(rank, -1)
@@ -157,10 +159,12 @@ def _delta(
 
 
 def _alpha(module: str, config: dict[str, Any]) -> float:
-    for pattern, alpha in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return float(alpha)
     try:
+        for pattern, alpha in (config.get("alpha_pattern") or {}).items():
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return float(alpha)
         return float(config["lora_alpha"])
-    except (KeyError, TypeError, ValueError):
-        raise UsageError("the adapter's configuration has no lora_alpha") from None
+    except (AttributeError, KeyError, TypeError, ValueError, re.error):
+        raise UsageError(
+            "the adapter's configuration has no lora_alpha, or an alpha_pattern that cannot be read"
+        ) from None

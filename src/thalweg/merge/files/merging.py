@@ -231,9 +231,9 @@ def _carried(folder: Path | None, plan: Plan) -> dict[str, bytes | Path]:
     }
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     key = next((key for key in ("dtype", "torch_dtype") if key in config), None)
-    dtypes = {_short(job.dtype) for job in plan.jobs if job.dtype.is_floating_point}
-    if key and len(dtypes) == 1 and dtypes != {config[key]}:
-        config[key] = dtypes.pop()
+    dtypes = list({_short(job.dtype) for job in plan.jobs if job.dtype.is_floating_point})
+    if key and len(dtypes) == 1 and dtypes != [config[key]]:
+        config[key] = dtypes[0]
         found["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
     return found
 

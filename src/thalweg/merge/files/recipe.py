@@ -152,8 +152,8 @@ class _Reader:
         if not found:
             raise self._wrong("there are no models")
         if slices is None:
-            config = _json(Path(found[0][0]) / "config.json")
-            self.layers = int(config.get("num_hidden_layers") or 0)
+            layers = _json(Path(found[0][0]) / "config.json").get("num_hidden_layers")
+            self.layers = layers if isinstance(layers, int) else 0
         return found
 
     def _method(self, kind: str, own: list[dict[str, Any]]) -> Merge:
