@@ -137,6 +137,11 @@ merge_method: linear
         ("models: [{model: a}]\nbase_model: b\nmerge_method: ties", 'needs a "weight"'),
         ("models: [{name: a}]\nmerge_method: ties", 'needs "model"'),
         ("merge_method: ties", '"models" or "slices"'),
+        (MODELS + "merge_method: ties\ndtype: [float32]", "the dtype"),
+        (MODELS + "merge_method: ties\nparameters: {lambda: {filter: a}}", "scale cannot be read"),
+        (MODELS + "merge_method: ties\nparameters: {lambda: {a: 1}}", "scale cannot be read"),
+        ("slices: [{sources: 3}]\nmerge_method: slerp", "the same layers"),
+        (SLERP_TEXT.replace("[0, 5]", "[0, x]"), "the same layers"),
         ("slices: [{}, {}]\nmerge_method: slerp", "stacks of layers are not read"),
         (SLERP_TEXT.replace("[0, 5]}\n      - ", "[0, 4]}\n      - "), "the same layers"),
     ],
@@ -150,6 +155,22 @@ def test_numbers_along_unknown_layers_are_refused(recipe):
     found = recipe("models: [{model: a}, {model: b}]\nmerge_method: slerp\nparameters: {t: [0, 1]}")
     with pytest.raises(UsageError, match="num_hidden_layers"):
         found.method.of("layers.1.weight")
+
+
+def test_a_slice_must_reach_the_last_layer(recipe, tmp_path):
+    for name in "ab":
+        write(tmp_path / name, weights(1), config={"num_hidden_layers": 3})
+    text = f"""
+slices:
+  - sources:
+      - {{model: {tmp_path}/a, layer_range: [0, 3]}}
+      - {{model: {tmp_path}/b, layer_range: [0, 3]}}
+merge_method: slerp
+parameters: {{t: 0.5}}
+"""
+    assert recipe(text).method == SLERP(0.5)
+    with pytest.raises(UsageError, match="ends at layer 2 of 3"):
+        recipe(text.replace("[0, 3]", "[0, 2]"))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -133,14 +133,16 @@ class _Reader:
             if not isinstance(slices, list) or len(slices) != 1:
                 raise self._wrong("stacks of layers are not read; give one slice, or models")
             models = slices[0].get("sources") if isinstance(slices[0], dict) else None
-            ranges = [one.get("layer_range") for one in models or () if isinstance(one, dict)]
+            models = models if isinstance(models, list) else []
+            ranges = [one.get("layer_range") for one in models if isinstance(one, dict)]
+            first = ranges[0] if ranges else None
             if (
-                not ranges
-                or any(found != ranges[0] for found in ranges)
-                or not (isinstance(ranges[0], list) and len(ranges[0]) == 2 and ranges[0][0] == 0)
+                any(found != first for found in ranges)
+                or not (isinstance(first, list) and len(first) == 2 and first[0] == 0)
+                or not isinstance(first[1], int)
             ):
                 raise self._wrong("a slice is read if it covers the same layers, from 0, of all")
-            self.layers = int(ranges[0][1])
+            self.layers = first[1]
             self.document.setdefault("parameters", slices[0].get("parameters"))
         found = []
         for one in models if isinstance(models, list) else ():
@@ -151,9 +153,13 @@ class _Reader:
             found.append((one["model"], parameters))
         if not found:
             raise self._wrong("there are no models")
+        layers = _json(Path(found[0][0]) / "config.json").get("num_hidden_layers")
         if slices is None:
-            layers = _json(Path(found[0][0]) / "config.json").get("num_hidden_layers")
             self.layers = layers if isinstance(layers, int) else 0
+        elif layers not in (None, self.layers):
+            raise self._wrong(
+                f"the slice ends at layer {self.layers} of {layers}; shortened models are not read"
+            )
         return found
 
     def _method(self, kind: str, own: list[dict[str, Any]]) -> Merge:
@@ -204,7 +210,7 @@ class _Reader:
             if isinstance(rule, tuple):
                 return tuple(number_at(one, "", self.layers) for one in rule)
             return number_at(rule, "", self.layers)
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, KeyError):
             raise self._wrong(f"{setting} cannot be read: {rule!r}") from None
 
     def _check_parameters(self, parameters: Any) -> None:
@@ -219,7 +225,7 @@ class _Reader:
         name = self.document.get("out_dtype") or self.document.get("dtype")
         if name is None:
             return None
-        if name not in _DTYPES:
+        if name not in sorted(_DTYPES):
             raise self._wrong(f'the dtype "{name}" is none of {", ".join(sorted(_DTYPES))}')
         return getattr(torch, name)
 
