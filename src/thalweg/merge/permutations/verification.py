@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from thalweg.core.errors import UsageError
@@ -105,8 +106,11 @@ def _outputs(
     module: nn.Module, state: dict[str, Tensor], args: Any, kwargs: dict[str, Any]
 ) -> list[Tensor]:
     module.load_state_dict(state)
-    with plain(module):
-        result = module(*args, **kwargs)
+    with plain(module), _InDouble():
+        try:
+            result = module(*args, **kwargs)
+        except (TypeError, RuntimeError) as error:
+            raise UsageError(f"the model cannot be run in float64: {error}") from error
     return [
         x.detach().clone()
         for x in tree_leaves(plain_outputs(result))
@@ -114,5 +118,20 @@ def _outputs(
     ]
 
 
+class _InDouble(TorchDispatchMode):
+    """Computes in float64 also where a model makes or asks for tensors of less."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        args, kwargs = tree_map(_double, (args, kwargs or {}))
+        result = func(*args, **kwargs)
+        return tree_map(_double, result)
+
+
 def _double(x: Any) -> Any:
-    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
+    if isinstance(x, torch.dtype):
+        return torch.float64 if x.is_floating_point else x
+    if isinstance(x, Tensor) and x.is_floating_point() and x.dtype != torch.float64:
+        return x.double()
+    return x
