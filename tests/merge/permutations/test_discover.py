@@ -113,6 +113,14 @@ def padded():
     )
 
 
+def gated():
+    return Net(
+        lambda net, x: net.out(net.cell(x)[0]),
+        cell=nn.GRU(3, 5, num_layers=2, batch_first=True),
+        out=nn.Linear(5, 2),
+    )
+
+
 def recurrent():
     return Net(lambda net, x: net.out(net.cell(x)[0]), cell=nn.LSTM(3, 5), out=nn.Linear(5, 2))
 
@@ -125,6 +133,7 @@ NETS = {
     "tied": (tied, torch.arange(8).reshape(2, 4)),
     "padded": (padded, draw(2, 1, 8, 8)),
     "recurrent": (recurrent, draw(4, 2, 3)),
+    "gated": (gated, draw(2, 4, 3)),
 }
 
 
@@ -160,6 +169,7 @@ def test_all_symmetries_of_known_networks_are_found():
     assert found("one projection") == [(3, "blocks"), *within, (12, "units")]
     assert found("joined") == [(3, "units"), (5, "units")]
     assert found("recurrent") == [(5, "units")]
+    assert found("gated") == [(5, "units"), (5, "units")]
     assert found("norms") == [*[(2, "within")] * 4, (4, "blocks"), (4, "units"), (6, "units")]
     # The padded channels see nothing of the first layer, so they move among themselves.
     assert found("padded") == [(2, "units"), (2, "units"), (4, "units")]
@@ -196,6 +206,8 @@ ORDERED = {
     "constant": lambda net, x: x * torch.arange(6.0, dtype=x.dtype),
     "index": lambda net, x: x[:, [1, 0, 2, 3, 4, 5]],
     "sort": lambda net, x: x.sort(1).values,
+    "quantile": lambda net, x: x - x.quantile(0.5, 1, keepdim=True),
+    "swapped in place": lambda net, x: x.clone().swapdims_(0, 1).flip(0).swapdims_(0, 1),
     "one unit": lambda net, x: x - x[:, :1] * x[:, 1:2] + x[:, 3:4],
     "determinant": lambda net, x: x * torch.linalg.det(x.mT @ x)[..., None],
 }
@@ -221,6 +233,10 @@ SYMMETRIC = {
     "in place": lambda net, x: x.clone().mul_(2).clamp_(-1, 1),
     "clamped": lambda net, x: torch.where(x > 0, x, x.exp() - 1),
     "dropped": lambda net, x: F.dropout(x, 0.5, training=False),
+    "hard": lambda net, x: F.hardswish(F.logsigmoid(x)),
+    "filled": lambda net, x: torch.empty_like(x).copy_(x).masked_fill_(x < 0, 0.0),
+    "turned in place": lambda net, x: x.clone().t_().unsqueeze_(0).transpose_(1, 2).squeeze_(0),
+    "in single": lambda net, x: (x.float() * torch.ones(6)).to(x.dtype),
 }
 
 

@@ -35,7 +35,10 @@ def reason_of(name: str) -> str:
     return f"the operation {name.rstrip('_')} joins axes that differ in structure"
 
 
-@handles("_prelu_kernel", "_to_copy", "copy", "copy_", "masked_fill", "rrelu_with_noise", "where")
+@handles(
+    "_prelu_kernel", "_to_copy", "copy", "copy_", "hardswish", "hardswish_", "log_sigmoid_forward",
+    "masked_fill", "masked_fill_", "rrelu_with_noise", "where",
+)  # fmt: skip
 def pointwise(
     mode: Labelled, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: list[Tensor]
 ) -> None:

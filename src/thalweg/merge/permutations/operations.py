@@ -12,7 +12,7 @@ from torch import Tensor
 
 from thalweg.merge.permutations import layers, sums, views
 from thalweg.merge.permutations.handlers import HANDLERS, pointwise, tensors
-from thalweg.merge.permutations.labels import Refused, fix, fresh
+from thalweg.merge.permutations.labels import Refused, fix, fresh, size_of
 from thalweg.merge.permutations.trace import Labelled
 
 _TABLES = (layers, sums, views)  # their rules register themselves
@@ -44,5 +44,6 @@ def _unknown(
         for label in mode.labels(x):
             fix(label, reason)
     for x in outputs:
-        if not any(x is given for given in tensors(args, kwargs)):
+        fits = [size_of(label) for label in mode.labels(x)] == list(x.shape)
+        if not fits or not any(x is given for given in tensors(args, kwargs)):
             mode.set(x, [fresh(size, reason) for size in x.shape])

@@ -59,7 +59,10 @@ def _along(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Tens
     mode.set(outputs[0], labels)
 
 
-@handles("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+@handles(
+    "zeros_like", "ones_like", "full_like", "empty_like",
+    "new_zeros", "new_ones", "new_full", "new_empty",
+)  # fmt: skip
 def _constant(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
     mode.set(outputs[0], [fresh(size) for size in outputs[0].shape])
 

@@ -42,9 +42,9 @@ def _view(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Tenso
     mode.set(outputs[0], labels, value.origin)
 
 
-@handles("t", "transpose", "permute", "numpy_T", "movedim")
+@handles("t", "t_", "transpose", "transpose_", "permute", "numpy_T", "movedim")
 def _transpose(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
-    value = mode.value(args[0])
+    value, name = mode.value(args[0]), name.rstrip("_")
     order = list(range(args[0].ndim))
     if name == "permute":
         order = [axis % args[0].ndim for axis in args[1]]
@@ -58,7 +58,7 @@ def _transpose(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[
     mode.set(outputs[0], [value.labels[axis] for axis in order], value.origin)
 
 
-@handles("unsqueeze", "squeeze", "expand")
+@handles("unsqueeze", "unsqueeze_", "squeeze", "squeeze_", "expand")
 def _size_one(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
     x, out = args[0], outputs[0]
     value = mode.value(x)
