@@ -236,7 +236,7 @@ SYMMETRIC = {
     "hard": lambda net, x: F.hardswish(F.logsigmoid(x)),
     "filled": lambda net, x: torch.empty_like(x).copy_(x).masked_fill_(x < 0, 0.0),
     "turned in place": lambda net, x: x.clone().t_().unsqueeze_(0).transpose_(1, 2).squeeze_(0),
-    "in single": lambda net, x: (x.float() * torch.ones(6)).to(x.dtype),
+    "in single": lambda net, x: x * (x @ torch.ones(6, 6)).float(),
 }
 
 
@@ -307,3 +307,24 @@ def test_permutations_of_random_networks_keep_the_function(widths, steps, seed):
     structure = discover(model, draw(4, 3))
     assert verify(model, structure, draw(4, 3), seed=seed) < 1e-9
     assert structure.groups  # at the least, the units in front of the last layer move
+
+
+def test_stacked_units_are_the_same_only_where_the_stack_is_used_whole():
+    def call(net, x, whole):
+        z = torch.stack([net.one(x), net.other(x)], 1)
+        if whole:
+            return net.last((z @ z.mT).flatten(1))
+        return net.last(torch.cat([net.first(z[:, 0]), net.second(z[:, 1])], 1))
+
+    layers = {
+        "one": nn.Linear(3, 5),
+        "other": nn.Linear(3, 5),
+        "first": nn.Linear(5, 2),
+        "second": nn.Linear(5, 2),
+        "last": nn.Linear(4, 2),
+    }
+    model = Net(call, **layers)
+    for whole, groups in ((True, 1), (False, 2)):
+        structure = discover(model, (draw(4, 3), whole))
+        assert [size for size, _ in sizes(structure)].count(5) == groups
+        assert verify(model, structure, (draw(4, 3), whole)) < 1e-12

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from thalweg.merge.permutations import layers, sums, views
 from thalweg.merge.permutations.handlers import HANDLERS, pointwise, tensors
-from thalweg.merge.permutations.labels import Refused, fix, fresh, size_of
+from thalweg.merge.permutations.labels import Refused, expand, fix, fresh, size_of, touch
 from thalweg.merge.permutations.trace import Labelled
 
 _TABLES = (layers, sums, views)  # their rules register themselves
@@ -23,6 +23,11 @@ def follow(
 ) -> None:
     """Label the outputs of an operation."""
     name = str(func).removeprefix("aten.").partition(".")[0]
+    if name not in ("select", "unbind"):
+        for x in tensors(args, kwargs):
+            for label in mode.stacked.pop(id(x), ()):
+                for unit in expand(label):
+                    touch(unit)
     handler = HANDLERS.get(name)
     if handler is None and torch.Tag.pointwise in func.tags:
         handler = pointwise

@@ -56,6 +56,7 @@ class Labelled(TorchDispatchMode):
         self.trace = Trace()
         self._state: dict[int, str] = {}
         self._values: dict[int, Value] = {}
+        self.stacked: dict[int, list[Label]] = {}  # of stacks that no operation has used whole
         self._kept: list[Tensor] = []  # an address is only good while its tensor lives
         for name, x in state.items():
             first = self._state.setdefault(id(x), name)

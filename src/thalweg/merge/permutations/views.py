@@ -161,12 +161,24 @@ def _cat(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Tensor
 def _stack(mode: Labelled, name: str, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
     out = outputs[0]
     axis = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.ndim
-    labels = list(mode.labels(args[0][0]))
-    for x in args[0][1:]:
-        for at, label in enumerate(mode.labels(x)):
-            same(labels[at], label, reason_of(name))
-    labels.insert(axis, fresh(out.shape[axis], "tensors are stacked along it"))
+    along = fresh(out.shape[axis], "tensors are stacked along it")
+    columns = zip(*(mode.labels(x) for x in args[0]), strict=True)
+    labels = [_stacked(column, along, reason_of(name)) for column in columns]
+    mode.stacked[id(out)] = list(labels)
+    labels.insert(axis, along)
     mode.set(out, labels)
+
+
+def _stacked(labels: Sequence[Label], along: Label, reason: str) -> Label:
+    """Return the label of an axis of stacked tensors, which differs among places if it can."""
+    units = [expand(label) for label in labels]
+    alone = all(len(one) == 1 and one[0].parts is None and not one[0].places for one in units)
+    if alone and along and any(one[0] is not units[0][0] for one in units):
+        places = {(along[0], place): one[0] for place, one in enumerate(units)}
+        return (Unit(size_of(labels[0]), leads=along, places=places),)
+    for label in labels[1:]:
+        same(labels[0], label, reason)
+    return labels[0]
 
 
 @handles("repeat")
