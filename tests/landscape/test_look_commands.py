@@ -134,6 +134,7 @@ def test_unusable_weights_are_refused(run, tmp_path):
         (("line", A, f"b={A}"), "same point"),
         (("surface", A, "--plane", "trajectory"), "needs --trajectory"),
         (("surface", A, "--figure", "gif"), "a figure is a file"),
+        (("surface", A, "--device", "nowhere"), 'the device "nowhere" cannot be used'),
         (("surface", A, "--export", "x.obj"), "exported to .glb, .vtu or .gif"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -173,6 +174,15 @@ def test_train_and_test_and_the_metric(tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             invoke(*refused)
+
+
+def test_weights_of_eight_bits_are_looked_at(tmp_path):
+    state = workload.load("digits").model().state_dict()
+    small = {n: x.to(torch.float8_e4m3fn) if x.is_floating_point() else x for n, x in state.items()}
+    save_file(small, tmp_path / "small.safetensors")
+    found = open_solutions("digits", [str(tmp_path / "small.safetensors")], samples=8)
+    held = found.train.module.state_dict()
+    assert all(torch.equal(held[name], x.to(held[name])) for name, x in small.items())
 
 
 def test_weights_without_a_buffer_are_refused(tmp_path):

@@ -63,7 +63,9 @@ def vectors_of(model: nn.Module, points: Mapping[str, Weights]) -> list[Vector]:
                     f'the weights of "{point}" have "{name}" of shape {tuple(x.shape)}, the model '
                     f"has {tuple(shape)}; pass weights of this very architecture"
                 )
-        if not all(bool(tensor.isfinite().all()) for tensor in vector):
+        # Floats of 8 bits do not know whether they are finite.
+        wide = (x.float() if x.dtype.itemsize == 1 else x for x in vector)
+        if not all(bool(tensor.isfinite().all()) for tensor in wide):
             raise UsageError(f'the weights of "{point}" are not all finite; leave it out')
         vectors.append(vector)
     return vectors

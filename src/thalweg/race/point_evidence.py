@@ -15,6 +15,7 @@ from thalweg.core.errors import UsageError
 from thalweg.core.seeds import derive_seed
 from thalweg.core.streams import GlobalStream
 from thalweg.merge.files.checkpoint import load_weights
+from thalweg.train.settings import chosen_device
 from thalweg.workload import Batches, in_order, load
 from thalweg.workload.batch import sample_count
 from thalweg.workload.check import new_model
@@ -39,7 +40,7 @@ class PointEvidence:
         self, workload: str, first: Path, *, samples: int = 1024, device: str = "cpu", seed: int = 0
     ) -> None:
         check_whole("samples", samples, least=1)
-        self._work, self._device = load(workload), torch.device(device)
+        self._work, self._device = load(workload), chosen_device(device)
         with GlobalStream(derive_seed(seed, "average"), self._device):
             self._model = new_model(self._work).to(self._device)
         self._samples, self._seed = samples, derive_seed(seed, "average", "order")

@@ -21,6 +21,7 @@ from thalweg.landscape import Objective, Weights
 from thalweg.landscape.geometry import vectors_of
 from thalweg.merge.files.checkpoint import load_weights
 from thalweg.race.store import Store
+from thalweg.train.settings import chosen_device
 from thalweg.workload import Workload
 from thalweg.workload.batch import sample_count
 from thalweg.workload.check import new_model
@@ -76,7 +77,7 @@ def open_solutions(
     race = Path(where).is_dir()
     name, points = _of_race(Path(where), which) if race else (where, _of_files(which))
     workload = workloads.load(name)
-    place = torch.device(device)
+    place = chosen_device(device)
     with GlobalStream(derive_seed(seed, "landscape", "model"), place):
         model = new_model(workload).to(place)
     vectors_of(model, points)  # which refuses other architectures

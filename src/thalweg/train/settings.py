@@ -102,7 +102,7 @@ def resolve(
     return Settings(
         steps=steps,
         seed=seed,
-        device=_device(device),
+        device=chosen_device(device),
         precision=precision,
         compile=compile,
         accumulate=accumulate,
@@ -113,7 +113,8 @@ def resolve(
     )
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """Return the device, an accelerator unless given; raise UsageError if it cannot be used."""
     if device is None:
         found = torch.accelerator.is_available() and torch.accelerator.current_accelerator()
         return found or torch.device("cpu")
