@@ -130,6 +130,7 @@ def test_unusable_weights_are_refused(run, tmp_path):
         (("sharpness", "none.safetensors"), "there is no file"),
         (("sharpness", "bad.safetensors"), "damaged"),
         (("sharpness", A, B), "one point"),
+        (("spectrum", A, "--probes", "0"), "probes must be a whole number"),
         (("line", A, A), "two files"),
         (("line", A, f"b={A}"), "same point"),
         (("surface", A, "--plane", "trajectory"), "needs --trajectory"),

@@ -7,6 +7,7 @@ import typer
 
 from thalweg.cli import looking
 from thalweg.cli.console import console, number
+from thalweg.core.checks import check_whole
 from thalweg.core.errors import UsageError
 
 
@@ -30,6 +31,8 @@ def spectrum(
     top_figure = looking.prepare(out, "eigenpairs", figure)
     if len(weights) != 1:
         raise UsageError(f"a spectrum is that of one point, found {len(weights)}")
+    for name, value in (("count", count), ("probes", probes), ("steps", steps)):
+        check_whole(name, value, least=1)
     found = open_solutions(where, weights, samples=samples, device=device, seed=seed)
     hessian = Hessian(found.train)
     with looking.progress_bar("eigenpairs, at most") as progress:
