@@ -88,7 +88,7 @@ def average(
         options["finish"] = evidence.recalibrated
     with looking.progress_bar("averaging") as progress:
         done = average_files(
-            points, out=out, shard_size=int(shard_size * 1e9), progress=progress, **options
+            points, out=out, shard_size=looking.byte_count(shard_size), progress=progress, **options
         )
     for note in done.notes:
         recomputed = evidence is not None and note.startswith("batch-norm")

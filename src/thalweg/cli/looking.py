@@ -172,6 +172,13 @@ def write_exports(result: Any, paths: list[Path], clip: float | None) -> None:
         console().print(f"export: {path}", soft_wrap=True)
 
 
+def byte_count(gigabytes: float) -> int:
+    """Return gigabytes in bytes; raise UsageError unless they are a positive, finite number."""
+    if not 1 <= gigabytes * 1e9 < float("inf"):
+        raise UsageError(f"--shard-size must be a positive, finite number, found {gigabytes}")
+    return int(gigabytes * 1e9)
+
+
 def float_dtype(name: str) -> Any:
     """Return torch's dtype of a name.
 

@@ -134,7 +134,7 @@ def merge(
             base,
             out=out,
             keys=keys.value,  # type: ignore[arg-type]
-            shard_size=int(shard_size * 1e9),
+            shard_size=looking.byte_count(shard_size),
             progress=progress,
             **asked,
             **on,
