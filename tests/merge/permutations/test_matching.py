@@ -262,6 +262,15 @@ def test_three_networks_and_shares():
     torch.testing.assert_close(_at(model, found, example("mlp")), model(example("mlp")))
 
 
+def test_weights_of_eight_bits_are_matched():
+    model = made("mlp")
+    structure = discover(model, example("mlp"))
+    state = {n: x.to(torch.float8_e4m3fn) for n, x in model.state_dict().items()}
+    assert weight_matching(structure, state, state).permutations.keys() == {
+        group.name for group in structure.groups
+    }
+
+
 def test_what_cannot_be_matched_is_refused():
     model, goal = made("mlp"), objective("mlp")
     state = model.state_dict()

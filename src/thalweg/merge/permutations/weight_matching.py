@@ -81,7 +81,8 @@ def check_pair(structure: Structure, *models: Weights) -> None:
     for place, model in enumerate(models, 1):
         structure.check(model, f"network {place}")
         for name, x in model.items():
-            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            wide = x.float() if x.dtype.itemsize == 1 else x  # of 8 bits none is asked
+            if x.is_floating_point() and not bool(torch.isfinite(wide).all()):
                 raise UsageError(
                     f'"{name}" in network {place} has entries that are not finite; no unit can be '
                     "matched by them"
