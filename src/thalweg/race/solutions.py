@@ -145,6 +145,10 @@ def _of_files(which: Sequence[str]) -> dict[str, Weights]:
         name, separator, file = text.partition("=")
         path = Path(file if separator else text)
         name = name if separator else path.stem
+        if separator and (name in ("", ".", "..") or Path(name).name != name):
+            raise UsageError(
+                f'"{name}" in "{text}" is no name, which files may be called by; write name=file'
+            )
         if name in points:
             raise UsageError(f'two files are called "{name}"; write name=file to tell them apart')
         points[name] = read_weights(path)

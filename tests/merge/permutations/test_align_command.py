@@ -56,6 +56,9 @@ def test_what_cannot_be_aligned_is_refused_before_anything_is_written(invoke, tm
     torch.save({}, tmp_path / "c.pt")
     with pytest.raises(UsageError, match="two networks are aligned, found 1"):
         invoke("a.safetensors", *SMALL)
+    for name in ("../b", "", "..", "x/y"):
+        with pytest.raises(UsageError, match=f'"{name}" in .* is no name'):
+            invoke("a.safetensors", f"{name}=b.safetensors", *SMALL)
     with pytest.raises(UsageError, match="is a pickle"):
         invoke("a.safetensors", "c.pt", *SMALL)
     other = {n: x[..., :1] for n, x in load_file(tmp_path / "a.safetensors").items() if x.ndim}
