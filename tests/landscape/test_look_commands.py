@@ -135,6 +135,7 @@ def test_unusable_weights_are_refused(run, tmp_path):
         (("line", A, f"b={A}"), "same point"),
         (("surface", A, "--plane", "trajectory"), "needs --trajectory"),
         (("surface", A, "--figure", "gif"), "a figure is a file"),
+        (("surface", A, "--clip", "nan"), "--clip is a loss"),
         (("surface", A, "--device", "nowhere"), 'the device "nowhere" cannot be used'),
         (("surface", A, "--export", "x.obj"), "exported to .glb, .vtu or .gif"),
     ):

@@ -36,6 +36,9 @@ def test_the_start_every_so_many_steps_and_the_end_are_kept_and_averaged(invoke,
     invoke("average", "run", "--last", "3")
     found = load_file(tmp_path / "average" / "model.safetensors")["x"]
     torch.testing.assert_close(found, torch.stack(points[1:]).mean(0))
+    with pytest.raises(UsageError, match="lies within the input run"):
+        invoke("average", "run", "--out", "run/average")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
 
 
 def test_what_cannot_be_recorded_is_refused_before_the_run(invoke, tmp_path):

@@ -77,11 +77,11 @@ def average(
     points = choose_points(
         checkpoints, last=last, weights=_numbers(weights), ema=ema, width=width, at=at
     )
+    check_output(out, [*checkpoints, *points.paths], 0)
     evidence = None
     if workload is not None:
         from thalweg.race.point_evidence import PointEvidence
 
-        check_output(out, list(points.paths), 0)
         evidence = PointEvidence(
             workload, points.paths[-1], samples=samples, device=device, seed=seed
         )

@@ -1,5 +1,6 @@
 """``thalweg surface``."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -65,6 +66,8 @@ def surface(
     from thalweg import landscape
     from thalweg.race.solutions import open_solutions
 
+    if clip is not None and not math.isfinite(clip):
+        raise UsageError(f"--clip is a loss to draw higher ones at, found {clip}")
     file = looking.prepare(out, "surface", figure)
     looking.prepare_exports(export or [])
     if plane == Plane.trajectory and trajectory is None:
