@@ -12,13 +12,13 @@ prior and the cached one. Printed are nats per character, means over seeds and t
 
 import argparse
 import math
-import statistics
 import string
 import sysconfig
 import time
 from pathlib import Path
 
 import torch
+from ranges_table import print_ranges
 
 from thalweg.merge import cached_prior, merge, mixture, named
 from thalweg.workload import text
@@ -124,14 +124,7 @@ def main():
     # The plays' characters come first in the alphabet, so that their numbers stay.
     data = (text.plays("text"), library())
     rows = [one_seed(seed, arguments.steps, data) for seed in range(arguments.seeds)]
-    print(f"{'nats per character':36} {'plays':>20} {'source':>20} {'mean':>20}")
-    for name in rows[0]:
-        each = [[*row[name], statistics.fmean(row[name])] for row in rows]
-        cells = [
-            f"{statistics.fmean(c):.3f} [{min(c):.3f}, {max(c):.3f}]"
-            for c in zip(*each, strict=True)
-        ]
-        print(f"{name:36} " + " ".join(f"{cell:>20}" for cell in cells))
+    print_ranges(rows, "nats per character", DOMAINS, 36)
     print(f"{time.perf_counter() - begin:.0f} s")
 
 

@@ -10,10 +10,10 @@ for validation samples, means over seeds and, in brackets, their range::
 """
 
 import argparse
-import statistics
 import time
 
 import torch
+from ranges_table import print_ranges
 from torch import nn
 from torch.nn import functional
 
@@ -151,14 +151,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     begin = time.perf_counter()
     rows = [one_seed(seed) for seed in range(parser.parse_args().seeds)]
-    print(f"{'':42} {'turned':>20} {'mirrored':>20} {'mean':>20}")
-    for name in rows[0]:
-        each = [[*row[name], statistics.fmean(row[name])] for row in rows]
-        cells = [
-            f"{statistics.fmean(c):.3f} [{min(c):.3f}, {max(c):.3f}]"
-            for c in zip(*each, strict=True)
-        ]
-        print(f"{name:42} " + " ".join(f"{cell:>20}" for cell in cells))
+    print_ranges(rows, "", ("turned", "mirrored"), 42)
     print(f"{time.perf_counter() - begin:.0f} s")
 
 

@@ -15,7 +15,7 @@ from thalweg.core.errors import UsageError
 from thalweg.core.seeds import generator
 from thalweg.core.streams import GlobalStream
 from thalweg.landscape.objective import Objective, Progress
-from thalweg.landscape.restored import dense_gradients
+from thalweg.landscape.restored import dense_gradients, restored
 
 
 @dataclass(frozen=True)
@@ -137,38 +137,38 @@ def find_pattern(
     size = torch.tensor(scale, dtype=origin[0].dtype, device=origin[0].device, requires_grad=True)
     leaves = [*origin, *right, *other, size]
     optimizer = torch.optim.Adam(leaves, lr=lr)
-    modes = {one: one.training for one in module.modules()}
     buffers = {name: b.detach() for name, b in module.named_buffers()}
-    try:
-        with GlobalStream(seed, origin[0].device), torch.enable_grad(), dense_gradients(module):
-            module.train()
-            for step in range(steps):
-                batch = batch_at(step)
-                optimizer.zero_grad()
-                for low, places in kinds.items():
-                    order = torch.randperm(len(places), generator=random)[:cells].tolist()
-                    for i in order:
-                        up = _upward(right, other)
-                        point = _at(origin, right, up, size, *places[i])
-                        # Copies take the statistics that training mode writes.
-                        values = dict(zip(named, point, strict=True)) | {
-                            name: b.clone() for name, b in buffers.items()
-                        }
-                        one = functional_call(_Loss(module, loss), _inside(values), (batch,))
-                        if not bool(one.isfinite()):
-                            raise UsageError(
-                                f"the loss of a cell is {one.item()} at step {step}; take a "
-                                "smaller lr or scale"
-                            )
-                        part = one if low else -weight * one.clamp(max=ceiling)
-                        (part / len(order)).backward()
-                torch.nn.utils.clip_grad_norm_(leaves, 10.0)
-                optimizer.step()
-                if progress is not None:
-                    progress(step + 1, steps)
-    finally:
-        for one, mode in modes.items():
-            one.training = mode
+    with (
+        restored(module),
+        dense_gradients(module),
+        GlobalStream(seed, origin[0].device),
+        torch.enable_grad(),
+    ):
+        module.train()
+        for step in range(steps):
+            batch = batch_at(step)
+            optimizer.zero_grad()
+            for low, places in kinds.items():
+                order = torch.randperm(len(places), generator=random)[:cells].tolist()
+                for i in order:
+                    up = _upward(right, other)
+                    point = _at(origin, right, up, size, *places[i])
+                    # Copies take the statistics that training mode writes.
+                    values = dict(zip(named, point, strict=True)) | {
+                        name: b.clone() for name, b in buffers.items()
+                    }
+                    one = functional_call(_Loss(module, loss), _inside(values), (batch,))
+                    if not bool(one.isfinite()):
+                        raise UsageError(
+                            f"the loss of a cell is {one.item()} at step {step}; take a "
+                            "smaller lr or scale"
+                        )
+                    part = one if low else -weight * one.clamp(max=ceiling)
+                    (part / len(order)).backward()
+            torch.nn.utils.clip_grad_norm_(leaves, 10.0)
+            optimizer.step()
+            if progress is not None:
+                progress(step + 1, steps)
     with torch.no_grad():
         up = _upward(right, other)
     found = (tuple(x.detach() for x in part) for part in (origin, right, up))

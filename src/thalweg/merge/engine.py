@@ -158,10 +158,10 @@ class _Run:
                 job.shape,
                 start,
                 tuple(models),
+                size,
                 base,
                 tuple(statistics),
                 base_statistics,
-                size,
             )
         if complete:
             self._checked.add(job.name)

@@ -35,21 +35,21 @@ class Piece:
         start: the first entry's place in the flattened tensor.
         models: the entries of each model, flat, or the whole tensor in its shape for merges that
             read tensors; float32, or float64 if any tensor of any model is.
+        stands_for: how many entries these are the first of: all, but in a pass that reads a part of
+            each piece (`Measure.part`).
         base: those of the base model.
         statistics: what was measured about this tensor in each model, if the merge needs it.
         base_statistics: the same of the base model.
-        stands_for: how many entries these are the first of, in a pass that reads a part of each
-            piece (`Measure.part`).
     """
 
     name: str
     shape: tuple[int, ...]
     start: int
     models: tuple[Tensor, ...]
+    stands_for: int
     base: Tensor | None = None
     statistics: tuple[Tensor, ...] = ()
     base_statistics: Tensor | None = None
-    stands_for: int = 0
 
     @property
     def deltas(self) -> list[Tensor]:

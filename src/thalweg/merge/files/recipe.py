@@ -225,7 +225,7 @@ class _Reader:
         name = self.document.get("out_dtype") or self.document.get("dtype")
         if name is None:
             return None
-        if name not in sorted(_DTYPES):
+        if not isinstance(name, str) or name not in _DTYPES:
             raise self._wrong(f'the dtype "{name}" is none of {", ".join(sorted(_DTYPES))}')
         return getattr(torch, name)
 

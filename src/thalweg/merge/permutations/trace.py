@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from thalweg.landscape.restored import restored
 from thalweg.merge.permutations.labels import Label, Unit, fix, fresh
 from thalweg.merge.permutations.structure import INPUT, OUTPUT
 
@@ -131,26 +132,19 @@ def _constant(x: Tensor, axis: int) -> Label:
 def plain(model: nn.Module) -> Iterator[None]:
     """Run a model in evaluation mode, with operations that have names of their own.
 
-    Buffers and modes are put back afterwards.
+    The model is put back afterwards.
     """
-    modes = {module: module.training for module in model.modules()}
-    buffers = [(x, x.detach().clone()) for x in model.buffers()]
     fast = torch.backends.mha.get_fastpath_enabled()
     mkldnn = torch._C._get_mkldnn_enabled()
     try:
-        for module in modes:
-            module.training = False
         torch.backends.mha.set_fastpath_enabled(False)
         torch._C._set_mkldnn_enabled(False)  # else recurrent layers are one operation
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with restored(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            model.eval()
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch._C._set_mkldnn_enabled(mkldnn)
-        for module, mode in modes.items():
-            module.training = mode
-        for x, old in buffers:
-            x.data.copy_(old)
 
 
 def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
